@@ -1,0 +1,1 @@
+"""Multimodal agents that retouch photos, and their training on Ray RLlib."""

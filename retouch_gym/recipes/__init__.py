@@ -1,0 +1,5 @@
+"""Recipes: the non-destructive edit so far, as plain data."""
+
+from retouch_gym.recipes.recipe import Recipe
+
+__all__ = ["Recipe"]

@@ -1,0 +1,190 @@
+"""One tool: its public description and what a call of it does.
+
+A tool is a name, a typed pydantic model of its arguments (from which the JSON Schema is derived, so that
+what a model is told and what is enforced cannot drift apart) and a pure function from arguments to an
+`Effect`. Check a new one with `retouch_gym.testing.check_tool`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pydantic
+
+from retouch_gym.errors import ToolError
+from retouch_gym.types import JSON
+
+
+class Arguments(pydantic.BaseModel):
+    """Base of a tool's arguments: strict types, no unknown names, no NaN or infinity."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """What a language model is told about a tool.
+
+    Args:
+        name: Name to call it by.
+        description: One or two sentences: effect, direction, unit.
+        parameters: JSON Schema (2020-12) of the arguments, an object that forbids extras.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, JSON]
+
+    def to_openai(self) -> dict[str, JSON]:
+        """The spec as an entry of the `tools` list of OpenAI's and Hugging Face's chat APIs."""
+        function: dict[str, JSON] = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": dict(self.parameters),
+        }
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class Control:
+    """One scalar of a recipe that a tool can set.
+
+    Args:
+        name: Key in `Recipe.controls`.
+        low: Smallest value allowed.
+        high: Largest value allowed.
+        default: Value that changes nothing.
+        unit: Unit of the value, for instance ``"slider"`` or ``"EV"``.
+        integer: Whether only whole numbers are allowed.
+    """
+
+    name: str
+    low: float
+    high: float
+    default: float = 0
+    unit: str = "slider"
+    integer: bool = True
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one valid call does: control values to set, and whether the agent is done."""
+
+    controls: Mapping[str, float] = field(default_factory=dict)
+    finish: bool = False
+
+
+class Tool(ABC):
+    """A structured action that an agent can take.
+
+    Attributes:
+        name: Name to call it by; unique in a toolset.
+        description: What it does, for the model.
+        arguments: pydantic model of its arguments.
+        controls: The recipe controls that it may set.
+    """
+
+    name: str
+    description: str
+    arguments: type[Arguments]
+    controls: tuple[Control, ...] = ()
+
+    @property
+    def spec(self) -> ToolSpec:
+        """Name, description and JSON Schema of the arguments."""
+        schema = self.arguments.model_json_schema()
+        schema.pop("title", None)
+        schema.pop("description", None)
+        for prop in schema.get("properties", {}).values():
+            prop.pop("title", None)
+        return ToolSpec(self.name, self.description, schema)
+
+    def parse(self, arguments: object) -> Effect:
+        """Validate `arguments` and return what the call does.
+
+        Raises:
+            ToolError: With the argument, its value and the bound that it breaks.
+        """
+        if not isinstance(arguments, Mapping):
+            raise ToolError(f"{self.name}: arguments = {_short(arguments)} should be a JSON object")
+        try:
+            valid = self.arguments.model_validate(arguments)
+        except pydantic.ValidationError as error:
+            raise ToolError(f"{self.name}: {_explain(error, self.arguments)}") from None
+        return self.effect(valid)
+
+    @abstractmethod
+    def effect(self, arguments: Any) -> Effect:
+        """What a call with valid arguments (an instance of `self.arguments`) does. Pure."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
+        """Draw valid arguments."""
+
+
+def _explain(error: pydantic.ValidationError, model: type[Arguments]) -> str:
+    problems = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "arguments"
+        if item["type"] == "missing":
+            problems.append(f"argument {where!r} is missing")
+        elif item["type"] == "extra_forbidden":
+            known = ", ".join(sorted(model.model_fields)) or "none"
+            problems.append(f"unknown argument {where!r} (known: {known})")
+        else:
+            reason = item["msg"].removeprefix("Input ").removeprefix("should ")
+            problems.append(f"{where} = {_short(item['input'])} should {reason}")
+    return "; ".join(problems)
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class SliderTool(Tool):
+    """Sets one integer control: ``{"value": int}``. A later value replaces the earlier one."""
+
+    def __init__(self, control: Control, description: str) -> None:
+        self.name = control.name
+        self.control = control
+        self.controls = (control,)
+        self.description = description
+        low, high = int(control.low), int(control.high)
+        self.arguments = pydantic.create_model(
+            f"{control.name.title().replace('_', '')}Arguments",
+            __base__=Arguments,
+            value=(int, pydantic.Field(ge=low, le=high, description=f"{description} {control.default:g} = untouched.")),
+        )
+
+    def __reduce__(self) -> tuple[type[SliderTool], tuple[Control, str]]:
+        # The arguments model is made at run time, so it cannot be pickled by reference.
+        return (SliderTool, (self.control, self.description))
+
+    def effect(self, arguments: Any) -> Effect:
+        """Set the control to `arguments.value`."""
+        return Effect({self.name: arguments.value})
+
+    def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
+        """Draw a value uniformly from the control's range."""
+        return {"value": int(rng.integers(int(self.control.low), int(self.control.high), endpoint=True))}
+
+
+class FinishTool(Tool):
+    """Ends the episode: the agent is content with the photo."""
+
+    name = "finish"
+    description = "Call this when the photo is as requested. Ends the episode."
+    arguments = Arguments
+
+    def effect(self, arguments: Any) -> Effect:
+        """End the episode; the recipe stays."""
+        return Effect(finish=True)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
+        """No arguments."""
+        return {}

@@ -1,0 +1,1 @@
+"""Learned rewards for retouch-gym: judges and generalist reward models (none in this release yet)."""
