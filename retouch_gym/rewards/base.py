@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from retouch_gym.errors import ConfigurationError, RewardError
+from retouch_gym.resolve import resolve
 from retouch_gym.tasks import Episode
 
 
@@ -59,3 +63,66 @@ class Reward(ABC):
         Raises:
             RewardError: If the whole batch cannot be scored.
         """
+
+
+REWARDS: Mapping[str, str] = {
+    "pixel-distance": "retouch_gym.rewards.likeness:PixelDistance",
+    "likeness": "retouch_gym.rewards.likeness:Likeness",
+    "usefulness": "retouch_gym.rewards.usefulness:Usefulness",
+    "edit": "retouch_gym.rewards.usefulness:EditReward",
+}
+"""Short names of the rewards that come with the package."""
+
+
+def get_reward(reward: str | Reward, **kwargs: Any) -> Reward:
+    """The reward of a short name, a ``"module:attribute"`` string, or itself.
+
+    Args:
+        reward: Name or object.
+        kwargs: Options for the constructor of a named reward, for instance ``alpha=0.5`` for ``"edit"``.
+
+    Raises:
+        ConfigurationError: If the name is not known, or options come with a ready object.
+    """
+    if isinstance(reward, Reward):
+        if kwargs:
+            raise ConfigurationError(f"Options {sorted(kwargs)} need a reward name, not a ready {reward.name!r}.")
+        return reward
+    try:
+        found: Reward = resolve(reward, REWARDS, "reward", Reward, **kwargs)
+    except TypeError as error:
+        raise ConfigurationError(f"Reward {reward!r} does not take these options: {error}") from error
+    return found
+
+
+def score_batch(reward: Reward, episodes: Sequence[Episode]) -> list[RewardOutput]:
+    """Score episodes and check that there is one output for each.
+
+    Raises:
+        RewardError: If the reward fails as a whole or returns the wrong number of outputs.
+    """
+    outputs = reward.score(episodes)
+    if len(outputs) != len(episodes):
+        raise RewardError(f"Reward {reward.name!r} returned {len(outputs)} outputs for {len(episodes)} episodes.")
+    return [_finite(output) for output in outputs]
+
+
+def score_one(reward: Reward, episode: Episode) -> RewardOutput:
+    """Score one episode, as a batch of one.
+
+    Returns:
+        A valid output: `value` is a finite number.
+
+    Raises:
+        RewardError: If the episode could not be scored. A failure is never replaced by a number.
+    """
+    output = score_batch(reward, [episode])[0]
+    if output.error is not None:
+        raise RewardError(f"Reward {reward.name!r} could not score task {episode.task.id!r}: {output.error}")
+    return output
+
+
+def _finite(output: RewardOutput) -> RewardOutput:
+    if output.value is None or math.isfinite(output.value):
+        return output
+    return RewardOutput(None, output.components, f"the value is {output.value}, expected a finite number")
