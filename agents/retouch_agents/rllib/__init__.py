@@ -1,0 +1,1 @@
+"""GRPO for multimodal agents as an algorithm of Ray RLlib (new API stack)."""
