@@ -15,7 +15,7 @@ from retouch_gym.errors import DatasetError, ToolError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
 from retouch_gym.tasks import Episode, Task, Turn
-from retouch_gym.tools.base import Effect
+from retouch_gym.tools.base import Effect, show
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import Image, ToolCall, Unparsable
 
@@ -119,15 +119,12 @@ class Session:
 
     def _parse(self, action: object) -> list[Effect]:
         if isinstance(action, Unparsable):
-            raise ToolError(str(action.reason) or "no tool call could be read from the answer")
+            reason = action.reason if isinstance(action.reason, str) else show(action.reason)
+            raise ToolError(reason or "no tool call could be read from the answer")
         plan = _as_plan(action)
         if not plan:
             raise ToolError("the plan is empty; call at least one tool, or finish")
-        try:
-            return self.toolset.parse_plan(plan)
-        except RecursionError:
-            # Only reachable with arguments nested hundreds of levels deep.
-            raise ToolError("the arguments are nested too deeply; write plain values") from None
+        return self.toolset.parse_plan(plan)
 
     def observation(self) -> dict[str, Any]:
         """What the agent sees. The photos are read-only views: copy them before writing into them."""

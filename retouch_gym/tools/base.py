@@ -110,7 +110,7 @@ class Tool(ABC):
             ToolError: With the argument, its value and the bound that it breaks.
         """
         if not isinstance(arguments, Mapping):
-            raise ToolError(f"{self.name}: arguments = {_short(arguments)} should be a JSON object")
+            raise ToolError(f"{self.name}: arguments = {show(arguments)} should be a JSON object")
         try:
             valid = self.arguments.model_validate(arguments)
         except pydantic.ValidationError as error:
@@ -129,20 +129,27 @@ class Tool(ABC):
 def _explain(error: pydantic.ValidationError, model: type[Arguments]) -> str:
     problems = []
     for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"]) or "arguments"
+        where = ".".join(str(part)[:60] for part in item["loc"]) or "arguments"
         if item["type"] == "missing":
             problems.append(f"argument {where!r} is missing")
         elif item["type"] == "extra_forbidden":
             known = ", ".join(sorted(model.model_fields)) or "none"
             problems.append(f"unknown argument {where!r} (known: {known})")
+        elif item["type"] == "invalid_key":
+            problems.append(f"argument name {show(item['input'])} should be a string")
         else:
             reason = item["msg"].removeprefix("Input ").removeprefix("should ")
-            problems.append(f"{where} = {_short(item['input'])} should {reason}")
+            problems.append(f"{where} = {show(item['input'])} should {reason}")
     return "; ".join(problems)
 
 
-def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
+def show(value: object, limit: int = 60) -> str:
+    """Any value as a short text for a message; never raises, whatever the value is."""
+    try:
+        text = repr(value)
+    except Exception:
+        # Nested too deeply, an integer of thousands of digits, or a hostile __repr__: still feedback.
+        text = f"<{type(value).__name__} that cannot be shown>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

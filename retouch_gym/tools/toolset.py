@@ -9,7 +9,7 @@ from functools import cached_property
 
 from retouch_gym.errors import ConfigurationError, ToolError
 from retouch_gym.resolve import resolve
-from retouch_gym.tools.base import Control, Effect, Tool, ToolSpec
+from retouch_gym.tools.base import Control, Effect, Tool, ToolSpec, show
 from retouch_gym.types import ToolCall
 
 MAX_CALLS = 64
@@ -64,7 +64,7 @@ class Toolset:
             raise ToolError(f"expected a ToolCall, got {type(call).__name__}; write ToolCall(name, arguments)")
         tool = self.by_name.get(call.name) if isinstance(call.name, str) else None
         if tool is None:
-            raise ToolError(f"unknown tool {str(call.name)[:60]!r}{self._suggest(call.name)}")
+            raise ToolError(f"unknown tool {show(call.name)}{self._suggest(call.name)}")
         return tool.parse(call.arguments)
 
     def parse_plan(self, calls: Sequence[object]) -> list[Effect]:
@@ -86,7 +86,7 @@ class Toolset:
         return effects
 
     def _suggest(self, name: object) -> str:
-        close = difflib.get_close_matches(str(name)[:60], list(self.by_name), n=1)
+        close = difflib.get_close_matches(name[:60], list(self.by_name), n=1) if isinstance(name, str) else []
         return f". Did you mean {close[0]!r}?" if close else f"; known tools: {', '.join(self.by_name)}"
 
 
