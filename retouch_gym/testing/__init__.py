@@ -1,5 +1,20 @@
 """Public checkers and stand-ins for whoever adds a tool, a reward, a renderer or a dataset."""
 
+from retouch_gym.testing.datasets import check_dataset
 from retouch_gym.testing.doubles import BrokenPhoto, NoisePhoto, TinyDataset, TinyRenderer, make_episode
+from retouch_gym.testing.renderers import check_renderer
+from retouch_gym.testing.rewards import check_reward
+from retouch_gym.testing.tools import check_tool, check_toolset
 
-__all__ = ["BrokenPhoto", "NoisePhoto", "TinyDataset", "TinyRenderer", "make_episode"]
+__all__ = [
+    "BrokenPhoto",
+    "NoisePhoto",
+    "TinyDataset",
+    "TinyRenderer",
+    "check_dataset",
+    "check_renderer",
+    "check_reward",
+    "check_tool",
+    "check_toolset",
+    "make_episode",
+]

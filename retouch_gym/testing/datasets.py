@@ -1,0 +1,106 @@
+"""Checks of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from retouch_gym.datasets.base import Dataset
+from retouch_gym.errors import DatasetError
+from retouch_gym.images import is_image
+from retouch_gym.tasks import Task
+from retouch_gym.types import Photo
+
+
+def check_dataset(dataset: Dataset, *, other_splits: Iterable[Dataset] = (), max_tasks: int = 20) -> None:
+    """Check that a dataset keeps the contract of `Dataset`.
+
+    Ids are unique, never empty, and lead back to their index; tasks are built from ids without pixels and
+    are the same in a pickled copy; photos load as uint8 (H, W, 3), twice the same, into arrays that the caller
+    owns; an unknown id or index is refused; no id and no photo of another split occurs here.
+
+    Args:
+        dataset: The dataset.
+        other_splits: Its other splits.
+        max_tasks: How many tasks, evenly spread, have their photos loaded.
+
+    Raises:
+        AssertionError: Saying what is broken.
+    """
+    count = len(dataset)
+    assert count > 0, f"{dataset.name} ({dataset.split}) has no tasks."
+    ids = [dataset.id_of(index) for index in range(count)]
+    assert all(ids), f"{dataset.name}: an id is empty."
+    twice = sorted({task_id for task_id in ids if ids.count(task_id) > 1}) if len(set(ids)) < count else []
+    assert not twice, f"{dataset.name}: these ids occur twice: {twice[:5]}"
+    copy = pickle.loads(pickle.dumps(dataset))
+    for index in _spread(count, max_tasks):
+        back = dataset.index_of(ids[index])
+        assert back == index, f"{dataset.name}: id {ids[index]!r} of index {index} leads to index {back}."
+        _check_task(dataset, dataset[index], ids[index])
+        _check_copy(dataset, dataset[index], copy.get(ids[index]))
+    _check_unknown(dataset, count)
+    for other in other_splits:
+        _check_apart(dataset, other, set(ids), max_tasks)
+
+
+def _spread(count: int, most: int) -> Sequence[int]:
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return chosen
+
+
+def _check_task(dataset: Dataset, task: Task, task_id: str) -> None:
+    assert task.id == task_id, f"{dataset.name}: the task of id {task_id!r} says its id is {task.id!r}."
+    assert isinstance(task.instruction, str), f"{task_id}: the instruction is a {type(task.instruction).__name__}."
+    for name, photo in (("photo", task.photo), ("reference", task.reference)):
+        if photo is None and name == "reference":
+            continue
+        assert isinstance(photo, Photo), f"{task_id}: the {name} is a {type(photo).__name__} without load()."
+        first = photo.load()
+        assert is_image(first), f"{task_id}: the {name} does not load as a uint8 (H, W, 3) array."
+        expected = first.copy()
+        assert first.flags.writeable, f"{task_id}: the {name} loads as a read-only array; the caller should own it."
+        first[:] = 0
+        assert np.array_equal(photo.load(), expected), f"{task_id}: the {name} loads differently a second time."
+
+
+def _check_copy(dataset: Dataset, task: Task, other: Task) -> None:
+    same = (task.id, task.instruction, task.kind, task.recipe) == (
+        other.id,
+        other.instruction,
+        other.kind,
+        other.recipe,
+    )
+    assert same, f"{dataset.name}: task {task.id!r} is another one in a pickled copy."
+    assert _digest(task.photo) == _digest(other.photo), f"{task.id}: the photo is another one in a pickled copy."
+
+
+def _check_unknown(dataset: Dataset, count: int) -> None:
+    try:
+        dataset.index_of("no such task/\u2400")
+    except DatasetError:
+        pass
+    else:
+        raise AssertionError(f"{dataset.name}: an unknown id was taken; expected DatasetError.")
+    for index in (count, -1):
+        try:
+            dataset[index]
+        except IndexError:
+            continue
+        raise AssertionError(f"{dataset.name}: index {index} of {count} was taken; expected IndexError.")
+
+
+def _check_apart(dataset: Dataset, other: Dataset, ids: set[str], max_tasks: int) -> None:
+    shared = ids & {other.id_of(index) for index in range(len(other))}
+    assert not shared, f"Splits {dataset.split!r} and {other.split!r} share the ids {sorted(shared)[:5]}."
+    mine = {_digest(dataset[index].photo) for index in _spread(len(dataset), max_tasks)}
+    theirs = {_digest(other[index].photo) for index in _spread(len(other), max_tasks)}
+    assert not mine & theirs, f"Splits {dataset.split!r} and {other.split!r} share {len(mine & theirs)} photos."
+
+
+def _digest(photo: Photo) -> str:
+    image = photo.load()
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()

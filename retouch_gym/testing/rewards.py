@@ -1,0 +1,114 @@
+"""Checks of a reward."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+from collections.abc import Sequence
+
+from retouch_gym.errors import RewardError
+from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.renderers.base import Renderer, get_renderer
+from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch, score_one
+from retouch_gym.tasks import Episode
+from retouch_gym.testing.doubles import BrokenPhoto, TinyDataset, TinyRenderer, make_episode
+
+TOLERANCE = 1e-6
+"""How far a score may differ between a batch and alone (learned judges batch their arithmetic)."""
+
+
+def check_reward(
+    reward: str | Reward,
+    *,
+    pairs: Sequence[tuple[Episode, Episode]] = (),
+    broken: Episode | None = None,
+    renderer: str | Renderer | None = None,
+) -> None:
+    """Check that a reward keeps the contract of `Reward`.
+
+    A batch scores as its episodes do alone, in their order; every output is finite, inside `range` and
+    carries the `components`; scoring again gives the same; the expert's edit scores higher than the
+    untouched photo; an episode that cannot be scored yields an error instead of a number, raises
+    `RewardError` when asked for alone, and leaves its neighbours as they are; an empty batch gives an empty
+    list; the reward survives pickling.
+
+    Args:
+        reward: Name or object.
+        pairs: Pairs of (expert, untouched) episodes; by default of a small synthetic dataset.
+        broken: An episode that the reward cannot score. By default one whose reference cannot be read,
+            if the reward needs references; otherwise the failure is not checked.
+        renderer: Renderer of the synthetic episodes; by default `TinyRenderer`.
+
+    Raises:
+        AssertionError: Saying what is broken.
+    """
+    judge = get_reward(reward)
+    chosen = list(pairs) or synthetic_pairs(get_renderer(renderer or TinyRenderer()))
+    episodes = [episode for pair in chosen for episode in pair]
+    together = score_batch(judge, episodes)
+    for output in together:
+        _check_output(judge, output)
+    _check_same(judge, together, score_batch(judge, episodes), "scored again")
+    _check_same(judge, together, [score_one(judge, episode) for episode in episodes], "scored alone")
+    _check_same(judge, together[::-1], score_batch(judge, episodes[::-1]), "scored in reverse order")
+    copy = pickle.loads(pickle.dumps(judge))
+    _check_same(judge, together, score_batch(copy, episodes), "scored by a pickled copy")
+    for (expert, _), better, worse in zip(chosen, together[::2], together[1::2], strict=True):
+        above = _value(better) > _value(worse)
+        assert above, (
+            f"{judge.name}: on task {expert.task.id!r} the expert's edit scores {better.value}, "
+            f"no more than the untouched photo's {worse.value}."
+        )
+    assert judge.score([]) == [], f"{judge.name}: an empty batch should give an empty list."
+    failing = broken if broken is not None else _without_reference(episodes[0]) if judge.needs_reference else None
+    if failing is not None:
+        _check_failure(judge, failing, episodes[:2], together[:2])
+
+
+def synthetic_pairs(renderer: Renderer, count: int = 3) -> list[tuple[Episode, Episode]]:
+    """Pairs of (expert, untouched) episodes on small synthetic photos, with exact references."""
+    dataset = TinyDataset(count)
+    return [
+        (make_episode(task, task.recipe or Recipe("iea"), renderer), make_episode(task, Recipe("iea"), renderer))
+        for task in dataset
+    ]
+
+
+def _without_reference(episode: Episode) -> Episode:
+    task = dataclasses.replace(episode.task, id=f"{episode.task.id}/broken", reference=BrokenPhoto())
+    return dataclasses.replace(episode, task=task)
+
+
+def _check_output(reward: Reward, output: RewardOutput) -> None:
+    assert output.valid, f"{reward.name}: a good episode could not be scored: {output.error}"
+    low, high = reward.range
+    value = _value(output)
+    assert low <= value <= high, f"{reward.name}: the value {value} is outside its range {low}..{high}."
+    missing = set(reward.components) - set(output.components)
+    assert not missing, f"{reward.name}: the output lacks the components {sorted(missing)}."
+    for name, part in output.components.items():
+        assert math.isfinite(part), f"{reward.name}: component {name!r} is {part}."
+
+
+def _check_same(reward: Reward, expected: Sequence[RewardOutput], got: Sequence[RewardOutput], how: str) -> None:
+    values = [_value(output) for output in expected]
+    others = [_value(output) for output in got]
+    same = all(math.isclose(a, b, abs_tol=TOLERANCE, rel_tol=0) for a, b in zip(values, others, strict=True))
+    assert same, f"{reward.name}: {how}, the values are {others}, before they were {values}."
+
+
+def _check_failure(reward: Reward, failing: Episode, good: Sequence[Episode], expected: Sequence[RewardOutput]) -> None:
+    outputs = score_batch(reward, [good[0], failing, good[1]])
+    error = outputs[1].error
+    assert error, f"{reward.name}: an episode that cannot be scored got the value {outputs[1].value}."
+    _check_same(reward, expected, [outputs[0], outputs[2]], "next to a failing episode")
+    try:
+        output = score_one(reward, failing)
+    except RewardError:
+        return
+    raise AssertionError(f"{reward.name}: scoring a broken episode alone returned {output.value}, it should raise.")
+
+
+def _value(output: RewardOutput) -> float:
+    return math.nan if output.value is None else output.value
