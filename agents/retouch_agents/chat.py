@@ -64,7 +64,7 @@ class ChatFormat:
 
     def encode(self, observation: Mapping[str, Any]) -> Prompt:
         """Encode an observation of `Retouch/Retouch-v0` into a prompt that ends where the model begins."""
-        messages = build_messages(observation, self.template, self.toolset)
+        messages = build_messages(self._disarm(observation), self.template, self.toolset)
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         image = messages[-1]["content"][0]["image"]
         encoded = self.processor(text=[text], images=[image], return_tensors="np")
@@ -75,6 +75,16 @@ class ChatFormat:
                 name: np.asarray(encoded[name][0], dtype=np.int64) for name in _PER_TOKEN if name in encoded
             },
         )
+
+    def _disarm(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the tokenizer's special tokens out of every text, so that no request can open a turn or a photo."""
+        clean = dict(observation)
+        for name, value in observation.items():
+            if isinstance(value, str):
+                for token in self.tokenizer.all_special_tokens:
+                    value = value.replace(token, " ")
+                clean[name] = value
+        return clean
 
     def target(self, reasoning: str, recipe: Recipe) -> NDArray[np.int64]:
         """Token ids of the right answer, end token included, for supervised training."""

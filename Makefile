@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and make: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs/demo
+PHOTOS ?=
+ARGS ?=
+BIN := $(VENV)/bin
+# Torch and numba are fastest here with one thread per process; Ray starts its own processes.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo '  Options: PHOTOS="DIR [DIR ...]" train the demo on your own photos; OUT=DIR where the demo writes;'
+	@echo '           ARGS="..." more options of retouch-gym demo or pytest; PYTHON=python3.12 another interpreter'
+
+.PHONY: demo
+demo: $(VENV)/.ready ## Train and evaluate a tiny agent from nothing (about 15 minutes on 2 cores)
+	$(BIN)/retouch-gym demo --out "$(OUT)" $(foreach dir,$(PHOTOS),--photos "$(dir)") $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.ready ## Lint, types, import contracts and the whole test suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Only set up the virtual environment
+
+# The marker is written last, so an interrupted installation is simply taken up again.
+$(VENV)/.ready: pyproject.toml scripts/check_prerequisites.py
+	@$(PYTHON) scripts/check_prerequisites.py 2>/dev/null || { \
+	  $(PYTHON) scripts/check_prerequisites.py || \
+	  { echo "make: '$(PYTHON)' is missing or not usable; install Python 3.11 or newer, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }; }
+	@echo "Setting up $(VENV) (once; several minutes, about 2 GB) ..."
+	$(PYTHON) -m venv $(VENV)
+	@echo "[1/3] PyTorch (CPU)"
+	$(BIN)/python -m pip install --progress-bar on "torch==2.13.0"
+	@echo "[2/3] retouch-gym and its dependencies"
+	$(BIN)/python -m pip install --progress-bar on -e ".[agents,sb3,dev]"
+	@echo "[3/3] Compiling bytecode"
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches (runs/ stays)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
