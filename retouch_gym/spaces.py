@@ -153,7 +153,7 @@ def _is_unicode(text: str) -> bool:
 
 
 class PlanSpace(Space[Plan]):
-    """Valid calls of a toolset: one `ToolCall`, or a tuple of 1 to `max_calls` of them.
+    """Valid calls of a toolset: one `ToolCall`, or a tuple of 0 to `max_calls` of them.
 
     `RetouchEnv.step` takes more than this space contains: what is not valid becomes feedback there.
 
@@ -207,9 +207,9 @@ class PlanSpace(Space[Plan]):
         return weights
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` is a valid call, or a tuple or list of 1..max_calls valid calls."""
+        """Whether `x` is a valid call, or a tuple or list of 0..max_calls valid calls."""
         calls = list(x) if isinstance(x, tuple | list) else [x]
-        if not 1 <= len(calls) <= self.max_calls:
+        if len(calls) > self.max_calls:
             return False
         try:
             self.toolset.parse_plan(calls)

@@ -92,8 +92,8 @@ class Session:
         What is wrong with an action is feedback and never raises; a refused action changes nothing.
 
         Args:
-            action: A `ToolCall`, a list or tuple of them (all or nothing), or `Unparsable`. Anything
-                else is refused.
+            action: A `ToolCall`, a list or tuple of them (all or nothing; an empty one does nothing),
+                or `Unparsable`. Anything else is refused.
 
         Returns:
             Whether the recipe changed, so that the photo is to be rendered again.
@@ -121,10 +121,7 @@ class Session:
         if isinstance(action, Unparsable):
             reason = action.reason if isinstance(action.reason, str) else show(action.reason)
             raise ToolError(reason or "no tool call could be read from the answer")
-        plan = _as_plan(action)
-        if not plan:
-            raise ToolError("the plan is empty; call at least one tool, or finish")
-        return self.toolset.parse_plan(plan)
+        return self.toolset.parse_plan(_as_plan(action))
 
     def observation(self) -> dict[str, Any]:
         """What the agent sees. The photos are read-only views: copy them before writing into them."""
@@ -167,7 +164,7 @@ def _describe(effects: Sequence[Effect]) -> str:
     parts = [f"Applied {', '.join(f'{name} = {value:g}' for name, value in applied.items())}."] if applied else []
     if any(effect.finish for effect in effects):
         parts.append("Finished.")
-    return " ".join(parts)
+    return " ".join(parts) or "Nothing was called; call finish when the photo is as requested."
 
 
 def _read_only(image: Image) -> Image:

@@ -1,0 +1,135 @@
+"""The command line: ``retouch-gym``.
+
+Other packages add commands through the entry point group ``retouch_gym.commands``; they are imported
+only when they are called, so that ``--help`` loads no framework.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from retouch_gym.datasets.base import DATASETS
+from retouch_gym.envs.registration import ENV_IDS
+from retouch_gym.errors import ConfigurationError, RecipeError, RetouchError
+from retouch_gym.images import load_image, save_image
+from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.renderers.base import RENDERERS, get_renderer
+from retouch_gym.rewards.base import REWARDS
+from retouch_gym.tools.toolset import TOOLSETS, get_toolset
+
+COMMAND_GROUP = "retouch_gym.commands"
+"""Entry point group of commands that other packages add: plain functions that typer can take."""
+
+EXTRAS = {"retouch_agents": "agents", "retouch_reward_models": "reward-models"}
+"""Which extra of retouch-gym brings what a package needs."""
+
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Retouch photos by instruction: render recipes, list what there is, run agents.",
+)
+
+
+def plugin_entries() -> dict[str, EntryPoint]:
+    """The commands that installed packages offer, by name. Nothing is imported."""
+    return {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
+
+
+def load_plugin(entry: EntryPoint) -> typer.Typer:
+    """Import the command behind an entry point.
+
+    Raises:
+        ConfigurationError: If something that it needs is not installed.
+    """
+    try:
+        function = entry.load()
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(entry.module.partition(".")[0])
+        cure = f"pip install 'retouch-gym[{extra}]'" if extra else f"install what {entry.module!r} needs"
+        raise ConfigurationError(f"The command {entry.name!r} needs {error.name!r}: {cure}.") from error
+    single = typer.Typer(add_completion=False)
+    single.command(entry.name)(function)
+    return single
+
+
+def _add_plugin(entry: EntryPoint) -> None:
+    def run(context: typer.Context) -> None:
+        load_plugin(entry)(context.args, prog_name=f"{context.command_path}")
+
+    # Everything after the name, --help too, belongs to the plug-in, which is not imported before it is called.
+    passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    described = app.command(
+        entry.name, help=f"Provided by {entry.module}.", add_help_option=False, context_settings=passed_on
+    )
+    described(run)
+
+
+@app.command()
+def render(
+    photo: Annotated[Path, typer.Argument(help="The photo to edit.")],
+    recipe: Annotated[str, typer.Argument(help="File with the recipe's JSON, or the JSON itself.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; .png keeps every pixel.")],
+    renderer: Annotated[str, typer.Option(help="Name or module:attribute of the renderer.")] = "native",
+) -> None:
+    """Apply a recipe to a photo."""
+    edit = _read_recipe(recipe)
+    edit.check(get_toolset(edit.toolset))
+    image = get_renderer(renderer).render([load_image(photo)], [edit])[0]
+    save_image(image, out)
+    typer.echo(f"{out}: {image.shape[1]}×{image.shape[0]}")
+
+
+@app.command()
+def envs() -> None:
+    """List the environment ids that gymnasium.make() knows once retouch_gym is imported."""
+    for env_id in ENV_IDS:
+        typer.echo(env_id)
+
+
+@app.command()
+def info() -> None:
+    """Show versions, and every toolset, dataset, reward and renderer that comes with the package."""
+    console = Console()
+    console.print(f"retouch-gym {version('retouch-gym')}, gymnasium {gymnasium.__version__}")
+    table = Table("kind", "name", "where")
+    known = {"toolset": TOOLSETS, "dataset": DATASETS, "reward": REWARDS, "renderer": RENDERERS}
+    for kind, names in known.items():
+        for name, path in names.items():
+            table.add_row(kind, name, path)
+    console.print(table)
+
+
+def _read_recipe(text: str) -> Recipe:
+    if text.lstrip().startswith("{"):
+        return Recipe.from_json(text)
+    try:
+        return Recipe.from_json(Path(text).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Cannot read the recipe {text!r}: {error}") from error
+
+
+for _entry in plugin_entries().values():
+    _add_plugin(_entry)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; an error of retouch-gym becomes one line on stderr and exit code 2.
+
+    Args:
+        arguments: What follows the program's name; None takes it from `sys.argv`.
+    """
+    try:
+        return app(arguments, prog_name="retouch-gym")
+    except RetouchError as error:
+        message = " ".join(str(error).split())
+        typer.echo(f"retouch-gym: {message}", err=True)
+        sys.exit(2)
