@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from retouch_gym.datasets.base import Dataset, get_dataset
 from retouch_gym.envs.session import Session
 from retouch_gym.errors import ConfigurationError
-from retouch_gym.evaluation.result import EvaluationResult, EpisodeRow
+from retouch_gym.evaluation.result import EpisodeRow, EvaluationResult
 from retouch_gym.renderers.base import Renderer, get_renderer
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch
 from retouch_gym.rewards.distance import pixel_distance
