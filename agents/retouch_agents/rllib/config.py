@@ -1,0 +1,170 @@
+"""Settings of GRPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from retouch_agents.rllib.env_runner import Chat, RetouchEnvRunner
+from retouch_agents.rllib.learner import GRPOLearner
+from retouch_agents.rllib.losses import Scale
+from retouch_agents.rllib.rl_module import ChatModule
+from retouch_gym.errors import ConfigurationError
+
+ChatFactory = Callable[[str, gymnasium.Env[Any, Any]], Chat]
+"""From the model's folder and the environment to the chat format between them; has to be picklable."""
+
+
+class GRPOSettings(AlgorithmConfig):
+    """Every setting of GRPO with its default. Use `retouch_agents.rllib.GRPOConfig`, which knows its algorithm.
+
+    What RLlib already has keeps its name and place: ``environment(id, env_config=…)``,
+    ``env_runners(num_env_runners=…)``, ``learners(num_learners=…, num_gpus_per_learner=…)``,
+    ``debugging(seed=…)``, and in ``training(…)``: ``lr``, ``grad_clip``, ``minibatch_size``.
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class)
+        self.model_path: str | None = None
+        self.reference_path: str | None = None
+        self.chat_format: ChatFactory | None = None
+        self.dtype: Literal["float32", "bfloat16"] = "float32"
+        self.group_size = 8
+        self.prompts_per_iteration = 16
+        self.max_new_tokens = 128
+        self.temperature = 1.0
+        self.sampler_batch_size = 256
+        self.num_updates = 1
+        self.micro_batch_size: int | None = None
+        self.kl_coeff = 0.04
+        self.clip = (0.2, 0.2)
+        self.advantage_scale: Scale = "std"
+        # RLlib's own settings, where GRPO needs others than RLlib's defaults.
+        self.lr = 1e-6
+        self.grad_clip = 1.0
+        self.grad_clip_by = "global_norm"
+        self.seed = 0
+        self.env_runner_cls = RetouchEnvRunner
+        self.sample_timeout_s = 900.0
+        # With remote runners, a local one would only hold one more copy of the model.
+        self.create_local_env_runner = False
+        # No connectors: observations become tokens in the runner, and rollouts go to the learner as they are.
+        self.add_default_connectors_to_env_to_module_pipeline = False
+        self.add_default_connectors_to_module_to_env_pipeline = False
+        self.add_default_connectors_to_learner_pipeline = False
+        self.merge_env_runner_states = False
+        self.broadcast_env_runner_states = False
+        self.restart_failed_env_runners = True
+        self.delay_between_env_runner_restarts_s = 0.0
+        self.env_runner_health_probe_timeout_s = 30.0
+
+    def training(  # type: ignore[override]  # RLlib's `model` is a dict of network sizes, meaningless here
+        self,
+        *,
+        model: str | Path | Any = NotProvided,
+        reference: str | Path | Any = NotProvided,
+        chat_format: ChatFactory | Any = NotProvided,
+        dtype: Literal["float32", "bfloat16"] | Any = NotProvided,
+        group_size: int | Any = NotProvided,
+        prompts_per_iteration: int | Any = NotProvided,
+        max_new_tokens: int | Any = NotProvided,
+        temperature: float | Any = NotProvided,
+        sampler_batch_size: int | Any = NotProvided,
+        num_updates: int | Any = NotProvided,
+        micro_batch_size: int | None | Any = NotProvided,
+        kl_coeff: float | Any = NotProvided,
+        clip: float | tuple[float, float] | Any = NotProvided,
+        advantage_scale: Scale | Any = NotProvided,
+        **kwargs: Any,
+    ) -> GRPOSettings:
+        """Set what is particular to GRPO.
+
+        Args:
+            model: Folder or id of the policy to start from; opens with `AutoModelForImageTextToText`.
+            reference: Folder or id of the model that the KL penalty holds the policy to. Default: `model`.
+            chat_format: Function of (model, environment) that gives the chat format: observation → prompt,
+                tokens → text → action. Default: `ChatFormat` with the environment's toolset.
+            dtype: Type of the weights, in runners and learner.
+            group_size: G, answers per prompt; at least 2.
+            prompts_per_iteration: Prompts per iteration, over all runners together.
+            max_new_tokens: Most tokens of an answer.
+            temperature: Sampling temperature; probabilities in the loss are at this temperature too.
+            sampler_batch_size: Most answers that a runner draws at a time.
+            num_updates: Passes over the rollouts of an iteration, each in minibatches of `minibatch_size` answers
+                (RLlib's setting; None: one optimiser step per pass).
+            micro_batch_size: Answers per forward and backward pass; gradients add up over an optimiser step.
+                None: all at once. Changes memory, not the result.
+            kl_coeff: β, weight of the KL penalty to the reference; 0 does without a reference model.
+            clip: Distance from 1 at which the probability ratio is clipped: one number, or (low, high).
+            advantage_scale: ``"std"`` divides by the deviation inside the group, ``"none"`` does not.
+            kwargs: RLlib's: ``lr`` (a number or a schedule over answers sampled), ``grad_clip``,
+                ``minibatch_size``, …
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        given = {
+            "model_path": model if model is NotProvided else str(model),
+            "reference_path": reference if reference in (NotProvided, None) else str(reference),
+            "chat_format": chat_format,
+            "dtype": dtype,
+            "group_size": group_size,
+            "prompts_per_iteration": prompts_per_iteration,
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "sampler_batch_size": sampler_batch_size,
+            "num_updates": num_updates,
+            "micro_batch_size": micro_batch_size,
+            "kl_coeff": kl_coeff,
+            "clip": (float(clip), float(clip)) if isinstance(clip, (int, float)) else clip,
+            "advantage_scale": advantage_scale,
+        }
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises:
+            ConfigurationError: With the setting, its value and what is expected.
+        """
+        super().validate()
+        if not self.model_path:
+            raise ConfigurationError("No model; give a folder or id: training(model=…).")
+        for name, least in (("group_size", 2), ("prompts_per_iteration", 1), ("max_new_tokens", 1), ("num_updates", 1)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{name} = {getattr(self, name)} should be at least {least}.")
+        if self.temperature <= 0:
+            raise ConfigurationError(f"temperature = {self.temperature} should be above 0; GRPO has to explore.")
+        if len(self.clip) != 2 or not 0 < self.clip[0] < 1 or self.clip[1] <= 0:
+            raise ConfigurationError(f"clip = {self.clip} should be a number in (0, 1), or (low, high).")
+        if self.kl_coeff < 0:
+            raise ConfigurationError(f"kl_coeff = {self.kl_coeff} should be 0 or more.")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ConfigurationError(f"dtype = {self.dtype!r} should be 'float32' or 'bfloat16'.")
+        if self.advantage_scale not in ("std", "none"):
+            raise ConfigurationError(f"advantage_scale = {self.advantage_scale!r} should be 'std' or 'none'.")
+        if self.evaluation_interval:
+            raise ConfigurationError("evaluation_interval is not supported; export the policy and evaluate that.")
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The chat model, with a reference if there is a KL penalty."""
+        settings = {
+            "model": self.model_path,
+            "reference": (self.reference_path or self.model_path) if self.kl_coeff > 0 else None,
+            "temperature": self.temperature,
+            "dtype": self.dtype,
+        }
+        return RLModuleSpec(module_class=ChatModule, model_config=settings)
+
+    def get_default_learner_class(self) -> type[GRPOLearner]:
+        """`GRPOLearner`."""
+        return GRPOLearner

@@ -1,0 +1,248 @@
+"""The env runner: groups of answers to one task each, drawn by the policy and scored by the environment."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+from retouch_agents.chat import ChatFormat
+from retouch_agents.encoding import Prompt
+from retouch_agents.generation import Completion, TransformersGenerator
+from retouch_agents.rllib.rl_module import ChatModule
+from retouch_agents.rllib.rollouts import GroupRequest, Rollout, SampleResult
+from retouch_gym.errors import ConfigurationError, RendererError, RewardError
+from retouch_gym.types import Action, Unparsable
+
+WEIGHTS_VERSION = "grpo_weights_version"
+"""Key of a runner's state: which weights it holds, counted by the algorithm."""
+
+UNKNOWN_VERSION = -1
+
+
+class Chat(Protocol):
+    """What stands between observations and tokens; `retouch_agents.chat.ChatFormat` is one."""
+
+    @property
+    def pad_id(self) -> int:
+        """Token id of padding."""
+        ...
+
+    @property
+    def eos_id(self) -> int:
+        """Token id that ends an answer."""
+        ...
+
+    def encode(self, observation: Mapping[str, Any]) -> Prompt:
+        """Turn an observation into a prompt."""
+        ...
+
+    def decode(self, token_ids: NDArray[np.int64]) -> str:
+        """Turn sampled tokens into text."""
+        ...
+
+    def parse(self, text: str) -> Any:
+        """Turn text into an action, or an `Unparsable`."""
+        ...
+
+
+def default_chat(model: str, env: gymnasium.Env[Any, Any]) -> Chat:
+    """The chat format of a checkpoint for an environment with a toolset.
+
+    Raises:
+        ConfigurationError: If the environment has no toolset.
+    """
+    toolset = getattr(env.unwrapped, "toolset", None)
+    if toolset is None:
+        raise ConfigurationError(
+            f"{type(env.unwrapped).__name__} has no toolset, so the model's answers cannot be read; "
+            "pass training(chat_format=function of (model, env))."
+        )
+    return ChatFormat.from_pretrained(model, toolset)
+
+
+class RetouchEnvRunner(EnvRunner, Checkpointable):
+    """Samples groups on request. Keeps no state but weights: what to sample is the algorithm's decision.
+
+    Args:
+        config: The algorithm's config.
+        kwargs: RLlib's: ``env_creator``, ``worker_index``, …
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.weights_version = UNKNOWN_VERSION
+        self._env_creator = kwargs["env_creator"]
+        if self.worker_index:
+            torch.set_num_threads(max(1, int(self.config.num_cpus_per_env_runner)))
+        self.make_env()
+        self.make_module()
+
+    def make_env(self) -> None:
+        """Build the environment and the chat format that goes with it.
+
+        Raises:
+            ConfigurationError: If the environment has episodes of several turns.
+        """
+        if self.env is not None:
+            self.env.close()
+        context = EnvContext(
+            self.config.env_config, worker_index=self.worker_index or 0, num_workers=self.num_workers
+        )
+        self.env = self._env_creator(context)
+        turns = getattr(self.env.unwrapped, "max_turns", 1)
+        if turns != 1:
+            raise ConfigurationError(
+                f"The environment has max_turns = {turns}; GRPO here takes one answer per episode. "
+                "Set env_config={'max_turns': 1, …}."
+            )
+        chat = self.config.chat_format or default_chat
+        self.chat: Chat = chat(self.config.model_path, self.env)
+
+    def make_module(self) -> None:
+        """Build the policy without its reference, and the generator that samples from it."""
+        spec = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module: ChatModule = spec.build()
+        gpu = self.config.num_gpus_per_env_runner > 0 and torch.cuda.is_available()
+        self.module.to("cuda" if gpu else "cpu")
+        self.generator = TransformersGenerator(
+            self.module.policy,
+            pad_id=self.chat.pad_id,
+            eos_ids=[self.chat.eos_id],
+            max_rows=self.config.sampler_batch_size,
+        )
+
+    def num_tasks(self) -> int:
+        """Number of tasks in the environment's dataset; 0 if it has none."""
+        dataset = getattr(self.env.unwrapped, "dataset", None)
+        return 0 if dataset is None else len(dataset)
+
+    def sample(self, *, requests: Sequence[GroupRequest] = (), **kwargs: Any) -> SampleResult:
+        """Answer every request G times.
+
+        Args:
+            requests: The groups to sample.
+            kwargs: Ignored.
+
+        Returns:
+            The rollouts in the order of the requests. A group whose environment raised is in `failures`; an
+            answer whose reward or rendering failed is a rollout with `valid` False.
+        """
+        failures: dict[int, str] = {}
+        prompts: list[tuple[GroupRequest, Prompt]] = []
+        for request in requests:
+            try:
+                observation, _ = self._reset(request)
+                prompts.append((request, self.chat.encode(observation)))
+            except Exception:  # a user's environment may raise anything; its neighbours go on
+                failures[request.group] = traceback.format_exc()
+        if not prompts:
+            return SampleResult(failures=failures)
+        config = self.config
+        completions = self.generator.generate(
+            [prompt for _, prompt in prompts],
+            group_size=config.group_size,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            seeds=[request.seed for request, _ in prompts],
+        )
+        rollouts: list[Rollout] = []
+        for number, (request, prompt) in enumerate(prompts):
+            answers = completions[number * config.group_size : (number + 1) * config.group_size]
+            try:
+                rollouts.extend([self._play(request, prompt, k, answer) for k, answer in enumerate(answers)])
+            except Exception:
+                failures[request.group] = traceback.format_exc()
+        self.num_env_steps_sampled_lifetime += len(rollouts)
+        return SampleResult(rollouts, failures, sum(len(answer.token_ids) for answer in completions))
+
+    def _reset(self, request: GroupRequest) -> tuple[Any, dict[str, Any]]:
+        options = None if request.index is None else {"index": request.index}
+        found: tuple[Any, dict[str, Any]] = self.env.reset(seed=request.seed, options=options)
+        return found
+
+    def _play(self, request: GroupRequest, prompt: Prompt, member: int, answer: Completion) -> Rollout:
+        _, info = self._reset(request)
+        task_id = str(info.get("task_id", ""))
+        action: Action = self.chat.parse(self.chat.decode(answer.token_ids))
+        try:
+            _, reward, terminated, truncated, info = self.env.step(action)
+        except (RewardError, RendererError):
+            # A failed judge never scores: the answer is masked, whatever the environment was told to do.
+            reward, terminated, truncated, info = math.nan, False, True, {"reward_valid": False}
+        if not (terminated or truncated):
+            raise ConfigurationError("The episode goes on after one answer; GRPO here is single-shot.")
+        valid = bool(info.get("reward_valid", True))
+        return Rollout(
+            group=request.group,
+            member=member,
+            task_id=task_id,
+            prompt=prompt,
+            token_ids=answer.token_ids,
+            logprobs=answer.logprobs,
+            reward=float(reward) if valid else math.nan,
+            components=dict(info.get("reward_components", {})),
+            valid=valid,
+            well_formed=not isinstance(action, Unparsable) and info.get("tool_error") is None,
+            finished=answer.finished,
+        )
+
+    def get_spaces(self) -> dict[str, tuple[Any, Any]]:
+        """The environment's spaces, as RLlib asks for them."""
+        spaces = (self.env.observation_space, self.env.action_space)
+        return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Weights (unless left out), their version, and the number of answers sampled."""
+        state: dict[str, Any] = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+            WEIGHTS_VERSION: self.weights_version,
+        }
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state(inference_only=True)
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over weights. Those that come without a version, from RLlib itself, count as unknown."""
+        weights = state.get(COMPONENT_RL_MODULE)
+        if weights is not None:
+            self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+            self.weights_version = int(state.get(WEIGHTS_VERSION, UNKNOWN_VERSION))
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How to build this runner again."""
+        return (), {"config": self.config, "env_creator": self._env_creator}
+
+    def assert_healthy(self) -> None:
+        """Fail if the runner was not built completely."""
+        assert self.env is not None
+        assert self.module is not None
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Nothing: the algorithm computes its numbers from the rollouts."""
+        return {}
+
+    def stop(self) -> None:
+        """Close the environment."""
+        if self.env is not None:
+            self.env.close()

@@ -1,0 +1,263 @@
+"""GRPO as an algorithm of RLlib: one iteration is `GRPO.training_step`, from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_RETURN_MEAN,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+
+from retouch_agents.models import load_model, load_processor
+from retouch_agents.prompts import PromptTemplate
+from retouch_agents.rllib.config import GRPOSettings
+from retouch_agents.rllib.learner import LEARNER_METRICS, train_batch
+from retouch_agents.rllib.losses import group_advantages
+from retouch_agents.rllib.rollouts import Rollout, SampleResult, TaskOrder, minibatches, summarise
+from retouch_agents.rllib.sampling import RunnerPool
+from retouch_gym.errors import RetouchError
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "grpo"
+"""Key of the results of `train()` that holds what `GRPO` logs."""
+
+_DRAWN = "groups_drawn"
+_PATIENCE = 3
+
+
+class GRPOError(RetouchError, RuntimeError):
+    """Training cannot go on."""
+
+
+class GRPO(Algorithm):
+    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300) of a multimodal chat model.
+
+    ``train()["grpo"]`` holds, per iteration:
+
+    | Key | Meaning |
+    |---|---|
+    | reward_mean, reward_std | over valid answers |
+    | component/NAME | mean of every named part of the reward |
+    | group_reward_std | mean deviation of the reward inside a group: what there is to learn from |
+    | informative_groups | share of groups whose answers differ in reward |
+    | well_formed_rate | share of answers that could be read and were accepted by the environment |
+    | valid_rate | share of answers whose reward could be computed; the others are masked |
+    | finished_rate, response_length | share of answers that ended by themselves; tokens per answer |
+    | kl | k3 estimate of KL(policy ‖ reference) per token, mean over the updates |
+    | policy_shift | the same of KL(sampling policy ‖ policy): how far the updates have moved |
+    | clip_fraction, entropy | share of clipped tokens; nats per token; mean over the updates |
+    | answers, lost_groups, failed_groups | answers trained on; groups lost with a runner; groups whose env raised |
+    | tokens_per_second | sampled tokens per second of sampling |
+    | sample_seconds, learn_seconds, sync_seconds | time spent on each |
+    """
+
+    config: GRPOSettings
+
+    @classmethod
+    def get_default_config(cls) -> GRPOConfig:
+        """A config with every default."""
+        return GRPOConfig()
+
+    def setup(self, config: GRPOSettings) -> None:
+        """Build runners and learner, and give the runners the learner's weights."""
+        super().setup(config)
+        self._groups_drawn = 0
+        self._weights_version = 0
+        self._barren = 0
+        self._pool = RunnerPool(self.env_runner_group, timeout_s=self.config.sample_timeout_s)
+        self._push_weights()
+        counts = self._pool.ask(lambda runner: runner.num_tasks())
+        if not counts:
+            raise GRPOError("No env runner came up; the first error is in Ray's logs (see start_ray).")
+        self._order = TaskOrder(counts[0], self.config.seed or 0)
+
+    def training_step(self) -> None:
+        """Sample groups, compute advantages, update, hand out the new weights."""
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "sync_seconds"):
+            # A runner that came back from a crash holds the weights it was born with.
+            self._push_weights(self._pool.stale(self._weights_version))
+        requests = self._order.requests(self._groups_drawn, self.config.prompts_per_iteration)
+        with _timed(seconds, "sample_seconds"):
+            sampled = self._pool.sample(requests)
+        self._groups_drawn += len(requests)
+        answered = {rollout.group for rollout in sampled.rollouts} | set(sampled.failures)
+        numbers: dict[str, float] = {
+            "answers": len(sampled.rollouts),
+            "lost_groups": len(requests) - len(answered),
+            "failed_groups": len(sampled.failures),
+            "tokens_per_second": sampled.tokens / max(seconds["sample_seconds"], 1e-9),
+        }
+        if self._worth_learning(sampled):
+            rollouts = list(sampled.rollouts)
+            advantages = self._advantages(rollouts)
+            with _timed(seconds, "learn_seconds"):
+                numbers |= self._learn(rollouts, advantages)
+            with _timed(seconds, "sync_seconds"):
+                self._weights_version += 1
+                self._push_weights()
+            numbers |= summarise(rollouts, advantages)
+        self._log({**numbers, **seconds})
+
+    def _worth_learning(self, sampled: SampleResult) -> bool:
+        """Whether there is anything to learn from; gives up after a few iterations without."""
+        for group, text in list(sampled.failures.items())[:1]:
+            logger.warning("Group %d (and %d more) failed:\n%s", group, len(sampled.failures) - 1, text)
+        if any(rollout.valid for rollout in sampled.rollouts):
+            self._barren = 0
+            return True
+        self._barren += 1
+        logger.warning("Nothing to learn from in this iteration (%d in a row).", self._barren)
+        if self._barren >= _PATIENCE:
+            first = next(iter(sampled.failures.values()), "No runner answered, or no reward could be computed.")
+            raise GRPOError(f"{self._barren} iterations in a row gave no reward. The first reason:\n{first}")
+        return False
+
+    def _advantages(self, rollouts: Sequence[Rollout]) -> NDArray[np.float32]:
+        return group_advantages(
+            np.array([rollout.reward for rollout in rollouts], dtype=np.float32),
+            np.array([rollout.group for rollout in rollouts], dtype=np.int64),
+            np.array([rollout.valid for rollout in rollouts], dtype=np.bool_),
+            scale=self.config.advantage_scale,
+        )
+
+    def _learn(self, rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> dict[str, float]:
+        """Take the optimiser steps of an iteration; mean of the learner's numbers over them."""
+        # Seeded by position, so that a resumed run cuts the same minibatches.
+        rng = np.random.default_rng([self.config.seed or 0, self._groups_drawn, 2])
+        steps: list[dict[str, Any]] = []
+        for _ in range(self.config.num_updates):
+            for part, part_advantages in minibatches(rollouts, advantages, self.config.minibatch_size, rng):
+                steps.extend(self._update(part, part_advantages))
+        self.metrics.aggregate(steps, key=LEARNER_RESULTS)
+        found = [MetricsLogger.peek_results(step).get(DEFAULT_MODULE_ID, {}) for step in steps]
+        names = [name for name in LEARNER_METRICS if any(name in numbers for numbers in found)]
+        return {name: float(np.mean([numbers[name] for numbers in found if name in numbers])) for name in names}
+
+    def _update(self, rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """One optimiser step, the answers shared out over the learners."""
+        valid = np.array([rollout.valid for rollout in rollouts], dtype=np.float32)
+        learners = max(1, self.config.num_learners)
+        if not valid.any() or len(rollouts) < learners:
+            return []
+        # Each learner sums over its answers and the gradients are averaged over learners.
+        weights = valid * np.float32(learners / valid.sum())
+        parts = np.array_split(np.arange(len(rollouts)), learners)
+        batches = [train_batch([rollouts[row] for row in part], advantages[part], weights[part]) for part in parts]
+        data = {"batches": batches} if self.config.num_learners else {"batch": batches[0]}
+        sampled = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+        results: list[dict[str, Any]] = self.learner_group.update(
+            **data, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: sampled}
+        )
+        return results
+
+    def _push_weights(self, only: Sequence[int] | None = None) -> None:
+        """Hand the learner's weights to the runners (those in `only`) and wait for them."""
+        if only is not None and not only:
+            return
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        self._pool.push({COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}, self._weights_version, only)
+
+    def _log(self, numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            self.metrics.log_value((RESULTS, name), value, window=1)
+        answers = int(numbers["answers"])
+        self.metrics.log_value(
+            (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), answers, reduce="lifetime_sum"
+        )
+        if "reward_mean" in numbers:
+            # The name that Tune's schedulers and RLlib's stoppers look for.
+            self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), numbers["reward_mean"], window=1)
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Welcome restarted runners back; `training_step` gives them the weights of now before it samples."""
+        restored: list[int] = env_runner_group.probe_unhealthy_env_runners() or []
+        return restored
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's state and the place in the order of tasks."""
+        state: dict[str, Any] = super().get_state(components, not_components=not_components, **kwargs)
+        return {**state, _DRAWN: self._groups_drawn}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state; the runners hold its weights when this returns."""
+        super().set_state(state)
+        self._groups_drawn = int(state.get(_DRAWN, self._groups_drawn))
+        self._weights_version += 1
+        self._push_weights()
+
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Restore a checkpoint; the runners hold its weights when this returns."""
+        super().restore_from_path(path, *args, **kwargs)
+        self._weights_version += 1
+        self._push_weights()
+
+    def export_policy(self, folder: str | Path) -> Path:
+        """Write the policy as an ordinary model folder, with processor and prompt template.
+
+        Args:
+            folder: Where to write; opens with `from_pretrained`, and as `training(model=folder)`.
+
+        Returns:
+            The folder.
+        """
+        weights = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
+        source = str(self.config.model_path)
+        model = load_model(source, dtype=getattr(torch, self.config.dtype))
+        model.load_state_dict({name.removeprefix("policy."): torch.from_numpy(w) for name, w in weights.items()})
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(target)
+        load_processor(source).save_pretrained(str(target))
+        PromptTemplate.load(source).save(target)
+        return target
+
+
+class GRPOConfig(GRPOSettings):
+    """Config of `GRPO`.
+
+    >>> config = (
+    ...     GRPOConfig()
+    ...     .environment("Retouch/Retouch-v0", env_config={"max_turns": 1, "reward": "edit"})
+    ...     .training(model="checkpoints/sft", group_size=8, lr=2e-4)
+    ...     .env_runners(num_env_runners=2)
+    ... )
+    >>> algo = config.build_algo()  # doctest: +SKIP
+    >>> algo.train()["grpo"]["reward_mean"]  # doctest: +SKIP
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or GRPO)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,111 @@
+"""The chat model as an RLlib module: the policy, and on the learner a frozen reference beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from transformers import PreTrainedModel
+
+from retouch_agents.errors import ModelError
+from retouch_agents.generation import placeholder_ids, score
+from retouch_agents.models import load_model
+from retouch_agents.rllib.rollouts import Rollout
+
+ROLLOUTS = "rollouts"
+"""Column of a train batch: an object array of `Rollout`."""
+
+
+class ChatModule(TorchRLModule, InferenceOnlyAPI):
+    """A policy that answers prompts, and the reference that the KL penalty holds it to.
+
+    `model_config` has ``model`` and ``reference`` (folder or id; no reference if None), ``temperature`` and
+    ``dtype``. Runners build it with `inference_only` and never load the reference.
+
+    Attributes:
+        policy: The model that is trained.
+        reference: The frozen model; absent on runners and without a KL penalty.
+    """
+
+    policy: PreTrainedModel
+    reference: PreTrainedModel
+
+    def setup(self) -> None:
+        """Load the models."""
+        settings: Mapping[str, Any] = self.model_config
+        dtype = getattr(torch, settings["dtype"])
+        self.temperature = float(settings["temperature"])
+        self.policy = load_model(settings["model"], dtype=dtype)
+        self.suppressed = placeholder_ids(self.policy)
+        self.pad_id = _padding(self.policy)
+        if settings["reference"] is not None and not self.inference_only:
+            self.reference = load_model(settings["reference"], dtype=dtype).requires_grad_(False)
+        self.eval()
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """Parts that runners do without."""
+        return ["reference"]
+
+    def train(self, mode: bool = True) -> ChatModule:
+        """Stay in evaluation mode: with dropout, the ratio of new to old probabilities would be noise."""
+        super().train(False)
+        return self
+
+    def _forward_train(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Score the rollouts of a batch.
+
+        Returns:
+            ``logprobs`` with gradient, ``entropy``, ``mask`` and, with a reference, ``ref_logprobs``: all (N, C).
+        """
+        rollouts: Sequence[Rollout] = batch[ROLLOUTS]
+        found = self._score(self.policy, rollouts)
+        output = {"logprobs": found.logprobs, "entropy": found.entropy, "mask": found.mask}
+        if hasattr(self, "reference"):
+            with torch.no_grad():
+                output["ref_logprobs"] = self._score(self.reference, rollouts).logprobs
+        return output
+
+    def _score(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> Any:
+        prompts = {rollout.group: rollout.prompt for rollout in rollouts}
+        row_of = {group: row for row, group in enumerate(prompts)}
+        return score(
+            model,
+            list(prompts.values()),
+            [row_of[rollout.group] for rollout in rollouts],
+            [rollout.token_ids for rollout in rollouts],
+            pad_id=self.pad_id,
+            temperature=self.temperature,
+            suppressed=self.suppressed,
+        )
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        inference_only: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Weights as NumPy arrays that own their memory; bfloat16, which NumPy lacks, as float32 (exact)."""
+        state = {
+            name: tensor.detach().cpu().float() if tensor.dtype == torch.bfloat16 else tensor.detach().cpu()
+            for name, tensor in self.state_dict().items()
+            if not (inference_only and name.startswith("reference."))
+        }
+        # RLlib's own version hands out views of the parameters, which the next update would change.
+        return {name: tensor.numpy().copy() for name, tensor in state.items()}
+
+
+def _padding(model: PreTrainedModel) -> int:
+    """Any text token will do, as padding is masked everywhere; a photo's placeholder would not."""
+    text = model.config.get_text_config()
+    for source in (model.generation_config, text):
+        for name in ("pad_token_id", "eos_token_id"):
+            found = getattr(source, name, None)
+            first = found[0] if isinstance(found, list) and found else found
+            if isinstance(first, int):
+                return first
+    raise ModelError(f"{type(model).__name__} names neither a padding nor an end token in its configuration.")

@@ -1,0 +1,111 @@
+"""Handing groups to runners and weights to runners: whoever is alive answers, with the weights of now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+from retouch_agents.rllib.env_runner import WEIGHTS_VERSION
+from retouch_agents.rllib.rollouts import GroupRequest, SampleResult
+
+logger = logging.getLogger(__name__)
+
+
+class RunnerPool:
+    """The env runners of an algorithm, local or remote, seen as one sampler.
+
+    Args:
+        runners: RLlib's group.
+        timeout_s: Seconds to wait for the answers of one round.
+        rounds: How often groups that a runner lost are handed to those that are left.
+    """
+
+    def __init__(self, runners: EnvRunnerGroup, *, timeout_s: float | None, rounds: int = 3) -> None:
+        self.runners = runners
+        self.timeout_s = timeout_s
+        self.rounds = rounds
+
+    @property
+    def remote(self) -> bool:
+        """Whether the runners are Ray actors."""
+        return bool(self.runners.num_remote_env_runners())
+
+    def ask(self, question: Any) -> list[Any]:
+        """What `question` returns for every healthy runner (the local one if none is remote)."""
+        found: list[Any] = self.runners.foreach_env_runner(question, local_env_runner=not self.remote)
+        return found
+
+    def push(self, state: Mapping[str, Any], version: int, only: Sequence[int] | None = None) -> None:
+        """Give runners weights and wait until they hold them.
+
+        RLlib's own `sync_weights` neither waits nor sends while another update is on its way, so that a
+        runner could sample with old weights.
+
+        Args:
+            state: State of an env runner with the weights.
+            version: Number of these weights.
+            only: Indices of remote runners; None for all.
+        """
+        whole = {**state, WEIGHTS_VERSION: version}
+        if not self.remote:
+            self.runners.local_env_runner.set_state(whole)
+        elif only is None or only:
+            self.runners.foreach_env_runner(
+                "set_state",
+                kwargs={"state": ray.put(whole)},
+                local_env_runner=False,
+                remote_worker_ids=None if only is None else list(only),
+                timeout_seconds=None,
+            )
+
+    def stale(self, version: int) -> list[int]:
+        """Indices of healthy runners that hold other weights, for instance because they were restarted."""
+        held = self.ask(lambda runner: (runner.worker_index, runner.weights_version))
+        return [index for index, found in held if found != version]
+
+    def sample(self, requests: Sequence[GroupRequest]) -> SampleResult:
+        """Have every group answered, however many runners die on the way, as long as one is left.
+
+        Returns:
+            Rollouts ordered by group and member; groups that nobody answered are missing.
+        """
+        pending = list(requests)
+        found = SampleResult()
+        for _ in range(self.rounds):
+            found = _merge([found, *self._round(pending)])
+            answered = {rollout.group for rollout in found.rollouts} | set(found.failures)
+            pending = [request for request in pending if request.group not in answered]
+            if not pending:
+                break
+            logger.warning("%d groups were lost with their runner and are handed out again.", len(pending))
+        ordered = sorted(found.rollouts, key=lambda rollout: (rollout.group, rollout.member))
+        return SampleResult(ordered, found.failures, found.tokens)
+
+    def _round(self, requests: Sequence[GroupRequest]) -> list[SampleResult]:
+        if not self.remote:
+            return [self.runners.local_env_runner.sample(requests=requests)]
+        healthy = self.runners.healthy_env_runner_ids()[: len(requests)]
+        if not healthy:
+            return []
+        shares = [[requests[i] for i in part] for part in np.array_split(np.arange(len(requests)), len(healthy))]
+        answers: list[SampleResult] = self.runners.foreach_env_runner(
+            "sample",
+            kwargs=[{"requests": share} for share in shares],
+            local_env_runner=False,
+            remote_worker_ids=healthy,
+            timeout_seconds=self.timeout_s,
+        )
+        return answers
+
+
+def _merge(results: Sequence[SampleResult]) -> SampleResult:
+    return SampleResult(
+        [rollout for result in results for rollout in result.rollouts],
+        {group: text for result in results for group, text in result.failures.items()},
+        sum(result.tokens for result in results),
+    )
