@@ -62,12 +62,12 @@ class Generator(Protocol):
 class _ReservedLayer(DynamicLayer):
     """Keys and values of one layer with room for what is to come, so that a step writes and does not copy."""
 
-    def __init__(self, filled: DynamicLayer, room: int) -> None:
-        super().__init__()
-        self.lazy_initialization(filled.keys, filled.values)
-        self._length = filled.keys.shape[-2]
-        self._all_keys = F.pad(filled.keys, (0, 0, 0, room))
-        self._all_values = F.pad(filled.values, (0, 0, 0, room))
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        self.lazy_initialization(keys, values)
+        self._length = keys.shape[-2]
+        self._all_keys = F.pad(keys, (0, 0, 0, room))
+        self._all_values = F.pad(values, (0, 0, 0, room))
         self._show()
 
     def update(
@@ -76,16 +76,16 @@ class _ReservedLayer(DynamicLayer):
         start, self._length = self._length, self._length + key_states.shape[-2]
         self._all_keys[:, :, start : self._length] = key_states
         self._all_values[:, :, start : self._length] = value_states
-        self._show()
-        return self.keys, self.values
+        return self._show()
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self._all_keys, self._all_values = self._all_keys[indices], self._all_values[indices]
         self._show()
 
-    def _show(self) -> None:
-        self.keys = self._all_keys[:, :, : self._length]
-        self.values = self._all_values[:, :, : self._length]
+    def _show(self) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = self._all_keys[:, :, : self._length], self._all_values[:, :, : self._length]
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 @dataclass(eq=False)
@@ -112,8 +112,8 @@ class Prefix:
     def reserve(self, room: int) -> None:
         """Make room for `room` more tokens. Without gradients only: what follows is written in place."""
         for index, layer in enumerate(self.cache.layers):
-            if type(layer) is DynamicLayer:
-                self.cache.layers[index] = _ReservedLayer(layer, room)
+            if type(layer) is DynamicLayer and layer.keys is not None and layer.values is not None:
+                self.cache.layers[index] = _ReservedLayer(layer.keys, layer.values, room)
 
 
 def encode_prompts(model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> Prefix:

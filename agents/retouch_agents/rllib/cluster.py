@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -38,12 +39,14 @@ def start_ray(
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A false alarm about constructor arguments that RLlib keeps alive would be printed for every runner.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
     ray.init(
         num_cpus=num_cpus,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         object_store_memory=object_store_memory,
         runtime_env={"env_vars": {**_WORKER_ENVIRONMENT, **(env_vars or {})}},
         **options,

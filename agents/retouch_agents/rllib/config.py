@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+from ray.util.debug import log_once
 
 from retouch_agents.rllib.env_runner import Chat, RetouchEnvRunner
 from retouch_agents.rllib.learner import GRPOLearner
@@ -27,6 +29,13 @@ class GRPOSettings(AlgorithmConfig):
     ``env_runners(num_env_runners=…)``, ``learners(num_learners=…, num_gpus_per_learner=…)``,
     ``debugging(seed=…)``, and in ``training(…)``: ``lr``, ``grad_clip``, ``minibatch_size``.
     """
+
+    # RLlib leaves these without a type.
+    algo_class: Any
+    env_runner_cls: Any
+    grad_clip: Any
+    merge_env_runner_states: Any
+    seed: Any
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -63,7 +72,7 @@ class GRPOSettings(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 0.0
         self.env_runner_health_probe_timeout_s = 30.0
 
-    def training(  # type: ignore[override]  # RLlib's `model` is a dict of network sizes, meaningless here
+    def training(
         self,
         *,
         model: str | Path | Any = NotProvided,
@@ -76,7 +85,7 @@ class GRPOSettings(AlgorithmConfig):
         temperature: float | Any = NotProvided,
         sampler_batch_size: int | Any = NotProvided,
         num_updates: int | Any = NotProvided,
-        micro_batch_size: int | None | Any = NotProvided,
+        micro_batch_size: int | Any | None = NotProvided,
         kl_coeff: float | Any = NotProvided,
         clip: float | tuple[float, float] | Any = NotProvided,
         advantage_scale: Scale | Any = NotProvided,
@@ -136,6 +145,8 @@ class GRPOSettings(AlgorithmConfig):
         Raises:
             ConfigurationError: With the setting, its value and what is expected.
         """
+        # Said once already: keeps RLlib from announcing that its new API stack is the default.
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         super().validate()
         if not self.model_path:
             raise ConfigurationError("No model; give a folder or id: training(model=…).")

@@ -81,6 +81,10 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         kwargs: RLlib's: ``env_creator``, ``worker_index``, …
     """
 
+    config: Any
+    env: Any
+    module: ChatModule
+
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.weights_version = UNKNOWN_VERSION
@@ -98,9 +102,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         """
         if self.env is not None:
             self.env.close()
-        context = EnvContext(
-            self.config.env_config, worker_index=self.worker_index or 0, num_workers=self.num_workers
-        )
+        context = EnvContext(self.config.env_config, worker_index=self.worker_index or 0, num_workers=self.num_workers)
         self.env = self._env_creator(context)
         turns = getattr(self.env.unwrapped, "max_turns", 1)
         if turns != 1:
@@ -114,7 +116,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
     def make_module(self) -> None:
         """Build the policy without its reference, and the generator that samples from it."""
         spec = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
-        self.module: ChatModule = spec.build()
+        self.module = spec.build()
         gpu = self.config.num_gpus_per_env_runner > 0 and torch.cuda.is_available()
         self.module.to("cuda" if gpu else "cpu")
         self.generator = TransformersGenerator(

@@ -68,13 +68,17 @@ class GRPO(Algorithm):
     """
 
     config: GRPOSettings
+    # RLlib leaves these without a type.
+    env_runner_group: Any
+    learner_group: Any
+    metrics: Any
 
     @classmethod
     def get_default_config(cls) -> GRPOConfig:
         """A config with every default."""
         return GRPOConfig()
 
-    def setup(self, config: GRPOSettings) -> None:
+    def setup(self, config: Any) -> None:
         """Build runners and learner, and give the runners the learner's weights."""
         super().setup(config)
         self._groups_drawn = 0
@@ -180,9 +184,7 @@ class GRPO(Algorithm):
         for name, value in numbers.items():
             self.metrics.log_value((RESULTS, name), value, window=1)
         answers = int(numbers["answers"])
-        self.metrics.log_value(
-            (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), answers, reduce="lifetime_sum"
-        )
+        self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), answers, reduce="lifetime_sum")
         if "reward_mean" in numbers:
             # The name that Tune's schedulers and RLlib's stoppers look for.
             self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), numbers["reward_mean"], window=1)
@@ -212,7 +214,7 @@ class GRPO(Algorithm):
 
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         """Restore a checkpoint; the runners hold its weights when this returns."""
-        super().restore_from_path(path, *args, **kwargs)
+        super().restore_from_path(path, *args, **kwargs)  # type: ignore[no-untyped-call]  # RLlib's is untyped
         self._weights_version += 1
         self._push_weights()
 

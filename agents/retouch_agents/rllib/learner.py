@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchDDPRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
@@ -40,12 +39,14 @@ def train_batch(rollouts: Sequence[Rollout], advantages: np.ndarray, weights: np
 class GRPOLearner(TorchLearner):
     """One optimiser step per `update`; `micro_batch_size` bounds the answers in memory at a time."""
 
-    def get_parameters(self, module: RLModule) -> list[torch.nn.Parameter]:
+    config: Any
+
+    def get_parameters(self, module: Any) -> list[torch.nn.Parameter]:
         """Parameters to train: all of the policy that are not frozen, none of the reference."""
         return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Mapping[str, Any], fwd_out: Mapping[str, torch.Tensor]
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
         """GRPO's loss of a micro-batch; see `retouch_agents.rllib.losses.grpo_loss`."""
         mask = fwd_out["mask"]
@@ -68,7 +69,7 @@ class GRPOLearner(TorchLearner):
             self._sums[name] = self._sums.get(name, 0.0) + float(total)
         return terms.loss
 
-    def _uncompiled_update(self, batch: Mapping[str, SampleBatch], **kwargs: Any) -> tuple[Any, Any, Any]:
+    def _uncompiled_update(self, batch: Mapping[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         self._sums: dict[str, float] = {}
         for optimizer in self._optimizer_parameters:
             optimizer.zero_grad(set_to_none=True)
@@ -90,11 +91,25 @@ class GRPOLearner(TorchLearner):
         self._log_terms()
         return output, total, {}
 
-    def _micro_batches(self, batch: Mapping[str, SampleBatch]) -> Iterator[dict[str, SampleBatch]]:
+    def _micro_batches(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         rows = len(batch[DEFAULT_MODULE_ID])
         size = self.config.micro_batch_size or rows
         for start in range(0, rows, size):
             yield {DEFAULT_MODULE_ID: batch[DEFAULT_MODULE_ID][start : start + size]}
+
+    def _get_optimizer_state(self) -> dict[str, Any]:
+        """The optimiser's state as NumPy arrays; bfloat16, which NumPy lacks, as float32 (exact)."""
+        found: dict[str, Any] = {}
+        for name, optimizer in self._named_optimizers.items():
+            state = optimizer.state_dict()
+            arrays = {
+                index: {key: _array(value) for key, value in one.items()} for index, one in state["state"].items()
+            }
+            found[name] = {
+                "module_id": self._optimizer_name_to_module[name],
+                "state": {**state, "state": arrays},
+            }
+        return found
 
     def _postpone_synchronisation(self, stack: ExitStack) -> None:
         """Several learners exchange gradients once per update, with the last micro-batch."""
@@ -107,3 +122,11 @@ class GRPOLearner(TorchLearner):
         for name in LEARNER_METRICS:
             if name in self._sums:
                 self.metrics.log_value((DEFAULT_MODULE_ID, name), self._sums[name] / tokens, reduce="mean")
+
+
+def _array(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    plain = value.detach().cpu()
+    # Owns its memory: a view would change with the next step.
+    return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy().copy()

@@ -30,6 +30,7 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         reference: The frozen model; absent on runners and without a KL penalty.
     """
 
+    model_config: Any
     policy: PreTrainedModel
     reference: PreTrainedModel
 

@@ -26,7 +26,7 @@ class RunnerPool:
     """
 
     def __init__(self, runners: EnvRunnerGroup, *, timeout_s: float | None, rounds: int = 3) -> None:
-        self.runners = runners
+        self.runners: Any = runners
         self.timeout_s = timeout_s
         self.rounds = rounds
 
