@@ -1,0 +1,1 @@
+"""The main job: build a tiny agent, teach it, reinforce it, and show on held-out photos what it learned."""

@@ -1,0 +1,61 @@
+"""Policies for evaluation: from a batch of observations to a batch of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from retouch_agents.chat import ChatFormat
+from retouch_agents.generation import Generator
+from retouch_gym.evaluation.evaluate import Policy
+from retouch_gym.types import Action
+
+Observation = Mapping[str, Any]
+"""An observation of `Retouch/Retouch-v0`."""
+
+
+class AgentPolicy:
+    """A language model that answers greedily.
+
+    Args:
+        generator: Samples tokens from the model.
+        chat: How the model is spoken to.
+        max_new_tokens: Longest answer in tokens.
+        batch_size: Observations per forward pass.
+    """
+
+    def __init__(self, generator: Generator, chat: ChatFormat, max_new_tokens: int = 96, batch_size: int = 64) -> None:
+        self.generator = generator
+        self.chat = chat
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+
+    def __call__(self, observations: Sequence[Observation]) -> list[Action]:
+        """Answer each observation; what cannot be parsed becomes an `Unparsable`."""
+        actions: list[Action] = []
+        for start in range(0, len(observations), self.batch_size):
+            prompts = [self.chat.encode(observation) for observation in observations[start : start + self.batch_size]]
+            answers = self.generator.generate(
+                prompts, group_size=1, temperature=0.0, max_new_tokens=self.max_new_tokens
+            )
+            actions += [self.chat.parse(self.chat.decode(answer.token_ids)) for answer in answers]
+        return actions
+
+
+def blindfold(policy: Policy) -> Policy:
+    """The same policy with every photo replaced by mid-grey: what is left is what it reads from the words."""
+
+    def blind(observations: Sequence[Observation]) -> Sequence[Action]:
+        grey = [
+            {
+                **observation,
+                "image": np.full_like(observation["image"], 128),
+                "original": np.full_like(observation["original"], 128),
+            }
+            for observation in observations
+        ]
+        return policy(grey)
+
+    return blind
