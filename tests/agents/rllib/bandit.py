@@ -6,7 +6,10 @@ model can learn it in a few iterations.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -32,6 +35,7 @@ class WordBandit(gymnasium.Env[dict[str, Any], Any]):
         broken_tasks: Indices of tasks whose reset raises.
         unscorable_tasks: Indices of tasks whose reward fails.
         max_turns: As in `RetouchEnv`.
+        fatal_file: While this file exists, the next reset removes it and kills the process.
     """
 
     observation_space = gymnasium.spaces.Dict({})
@@ -43,6 +47,7 @@ class WordBandit(gymnasium.Env[dict[str, Any], Any]):
         broken_tasks: tuple[int, ...] = (),
         unscorable_tasks: tuple[int, ...] = (),
         max_turns: int = 1,
+        fatal_file: str | None = None,
     ) -> None:
         if dataset:
             self.dataset = range(NUM_TASKS)
@@ -50,12 +55,16 @@ class WordBandit(gymnasium.Env[dict[str, Any], Any]):
         self.broken_tasks = broken_tasks
         self.unscorable_tasks = unscorable_tasks
         self.max_turns = max_turns
+        self.fatal_file = fatal_file
         self.index = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
+        if self.fatal_file and Path(self.fatal_file).exists():
+            Path(self.fatal_file).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
         self.index = options["index"] if options else int(self.np_random.integers(NUM_TASKS))
         if self.index in self.broken_tasks:
             raise OSError(f"photo {self.index} is gone")

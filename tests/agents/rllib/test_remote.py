@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,15 @@ def equal(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def await_both(algo: GRPO) -> dict[str, Any]:
+    """Train until both runners are back; an iteration waits for a restarting runner by itself."""
+    for _ in range(5):
+        result: dict[str, Any] = algo.train()
+        if result["fault_tolerance"]["num_healthy_workers"] == 2 and len(process_ids(algo)) == 2:
+            return result
+    raise AssertionError("the killed runner did not come back")
+
+
 def in_step(algo: GRPO, runners: set[int]) -> bool:
     held = runner_weights(algo)
     return set(held) == runners and all(equal(weights, learner_weights(algo)) for weights in held.values())
@@ -48,7 +58,8 @@ def in_step(algo: GRPO, runners: set[int]) -> bool:
 
 def test_two_runners_train_survive_a_kill_and_resume(build: Build, tmp_path: Path) -> None:
     """One story, as two actors take seconds to start."""
-    local, algo = build(), build(runners=2)
+    fatal = tmp_path / "fatal"
+    local, algo = build(), build(env={"fatal_file": str(fatal)}, runners=2)
     assert in_step(algo, {1, 2})
 
     # The same tasks and answers as one runner, and so the same weights.
@@ -62,23 +73,29 @@ def test_two_runners_train_survive_a_kill_and_resume(build: Build, tmp_path: Pat
     moved = learner_weights(algo)
     assert all(np.allclose(array, moved[name], atol=1e-4) for name, array in learner_weights(local).items())
 
-    # A runner is killed: its groups are handed to the other one, and nothing is lost.
+    # A runner is killed while it samples: its groups are handed to the other one, and nothing is lost.
     before = process_ids(algo)
-    os.kill(before[1], signal.SIGKILL)
+    fatal.touch()
     result = algo.train()
+    assert not fatal.exists()
     assert result["grpo"]["lost_groups"] == 0
     assert result["grpo"]["answers"] == 24
     assert not equal(moved, learner_weights(algo))
 
     # It comes back, in a new process, with the weights of now.
-    for _ in range(5):
-        result = algo.train()
-        if result["fault_tolerance"]["num_healthy_workers"] == 2 and len(process_ids(algo)) == 2:
-            break
-    assert process_ids(algo)[1] != before[1]
-    assert process_ids(algo)[2] == before[2]
+    result = await_both(algo)
+    after = process_ids(algo)
+    assert sum(after[index] != before[index] for index in (1, 2)) == 1
     assert in_step(algo, {1, 2})
     assert result["grpo"]["answers"] == 24
+
+    # The same, killed from outside between two iterations.
+    os.kill(after[1], signal.SIGKILL)
+    numbers = algo.train()["grpo"]
+    assert numbers["answers"] == 24
+    assert numbers["lost_groups"] == 0
+    await_both(algo)
+    assert in_step(algo, {1, 2})
 
     # A checkpoint brings every runner to its weights.
     path = algo.save_to_path(tmp_path / "checkpoint")
