@@ -20,7 +20,22 @@ from retouch_gym import Recipe, ToolCall
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools import IEA
 
-WORDS = "make it much warmer slightly darker the photo is too dark and cool raise exposure please".split()
+WORDS = [
+    "make",
+    "it",
+    "much",
+    "warmer",
+    "slightly",
+    "darker",
+    "the",
+    "photo",
+    "is",
+    "too",
+    "dark",
+    "and",
+    "cool",
+    "please",
+]
 SIZE = TinySize(hidden=32, layers=1, heads=2, vision_hidden=16, vision_layers=1)
 
 
