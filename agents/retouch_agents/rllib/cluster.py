@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 MIB = 1024 * 1024
 _WORKER_ENVIRONMENT = {
@@ -26,8 +26,9 @@ def start_ray(
 ) -> None:
     """Start a local Ray for training, or do nothing if one is running.
 
-    Loopback only, no dashboard, no usage report, workers with one thread each. Ray shows its workers' output
-    nowhere: it is in the session's log folder (``/tmp/ray/session_latest/logs``).
+    Loopback only, no dashboard, no usage report, workers with one thread each. What workers print is in the
+    session's log folder (``/tmp/ray/session_latest/logs``). With remote runners Ray prints one false alarm,
+    about constructor arguments in the object store: RLlib keeps them alive.
 
     Args:
         num_cpus: Cores that Ray may plan with; each remote env runner and each remote learner takes one. None
@@ -39,9 +40,10 @@ def start_ray(
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A false alarm about constructor arguments that RLlib keeps alive would be printed for every runner.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    options: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
+    # On Linux, Ray listens on every interface, whatever address init is given. This switch of its own, which is
+    # off on macOS and Windows and was read when Ray was imported, keeps every one of its servers on 127.0.0.1.
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(
         num_cpus=num_cpus,
         include_dashboard=False,
@@ -49,5 +51,4 @@ def start_ray(
         logging_level=logging.ERROR,
         object_store_memory=object_store_memory,
         runtime_env={"env_vars": {**_WORKER_ENVIRONMENT, **(env_vars or {})}},
-        **options,
     )

@@ -100,6 +100,24 @@ def test_minibatches_take_more_steps(build: Build) -> None:
     assert steps == {6}  # 24 answers in groups of 4: three minibatches, twice
 
 
+def test_the_learning_rate_follows_a_schedule_over_answers(build: Build, tmp_path: Path) -> None:
+    def rate(algo: GRPO) -> float:
+        found: float = algo.learner_group._learner.get_optimizer(DEFAULT_MODULE_ID).param_groups[0]["lr"]
+        return found
+
+    algo = build(lr=[[0, 1e-3], [48, 1e-4]])
+    assert rate(algo) == pytest.approx(1e-3)
+    algo.train()
+    algo.train()
+    assert rate(algo) == pytest.approx(5.5e-4)  # 24 of 48 answers were drawn before this update
+    resumed = GRPO.from_checkpoint(algo.save_to_path(tmp_path / "half-way"))
+    try:
+        resumed.train()
+        assert rate(resumed) == pytest.approx(1e-4)
+    finally:
+        resumed.stop()
+
+
 def test_only_sampled_tokens_carry_loss(build: Build) -> None:
     algo = build(prompts_per_iteration=3)
     learner = algo.learner_group._learner

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from retouch_agents.rllib import GRPO
@@ -54,6 +55,11 @@ def await_both(algo: GRPO) -> dict[str, Any]:
 def in_step(algo: GRPO, runners: set[int]) -> bool:
     held = runner_weights(algo)
     return set(held) == runners and all(equal(weights, learner_weights(algo)) for weights in held.values())
+
+
+def test_ray_is_reachable_from_this_machine_alone(cluster: None) -> None:
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
+    assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
 
 
 def test_two_runners_train_survive_a_kill_and_resume(build: Build, tmp_path: Path) -> None:
