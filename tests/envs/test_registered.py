@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from retouch_gym.datasets import get_dataset
 from retouch_gym.envs import retouch
 from retouch_gym.envs.registration import ENV_IDS, register_envs
+from retouch_gym.images import save_image
 from retouch_gym.renderers import RENDERERS
 from retouch_gym.rewards import REWARDS
 
@@ -138,10 +138,6 @@ def test_the_manual_covers_every_argument_and_section() -> None:
 
 
 def test_a_photo_folder_becomes_an_environment(tmp_path: Path) -> None:
-    if not get_dataset("samples"):
-        pytest.skip("no samples")
-    from retouch_gym.images import save_image
-
     save_image(np.full((20, 30, 3), 90, np.uint8), tmp_path / "a.png")
     env = gymnasium.make("Retouch/Retouch-v0", dataset=f"folder:{tmp_path}", on_reward_error="truncate")
     obs, _ = env.reset(seed=0)
