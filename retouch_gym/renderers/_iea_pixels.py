@@ -12,11 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from retouch_gym.renderers._compile import inline, kernel
+from retouch_gym.renderers._compile import fma, from_bits, inline, kernel, to_bits
 
 f32 = np.float32
 u64 = np.uint64
@@ -30,39 +28,6 @@ ZERO, HALF, ONE, TOP = f32(0.0), f32(0.5), f32(1.0), f32(255.0)
 _INV255 = f32(1.0 / 255.0)
 _TINY = f32(1e-30)  # keeps 0 / 0 from being asked; vanishes beside any level
 _ROUND = f32(12582912.0)  # 1.5 · 2^23: adding and subtracting it rounds to the nearest whole number
-
-
-def _fma_type(context: Any, a: Any, b: Any, c: Any) -> Any:
-    """Type and code of a · b + c rounded once: OpenCV's HSV conversion needs it here and nowhere else."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
-
-
-def _bits_type(context: Any, value: Any) -> Any:
-    """Type and code of the bits of a float32 as an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
-
-    return types.int32(types.float32), generate
-
-
-def _from_bits_type(context: Any, bits: Any) -> Any:
-    """Type and code of the float32 of some bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
-
-
-# numba's own annotation keeps the typing context as an argument.
-_fma: Any = intrinsic(_fma_type)
-_bits: Any = intrinsic(_bits_type)
-_from_bits: Any = intrinsic(_from_bits_type)
 
 
 @inline
@@ -89,7 +54,7 @@ def _to_hsv(z: NDArray[np.float32], n: int, gain: Any, vibrance: Any) -> None:
         r, g, b = z[k], z[k + _G], z[k + _B]
         v = max(max(r, g), b)
         d = v - min(min(r, g), b)
-        z[k] = (g - b) if v == r else (_fma(f32(2.0), d, b - r) if v == g else _fma(f32(4.0), d, r - g))
+        z[k] = (g - b) if v == r else (fma(f32(2.0), d, b - r) if v == g else fma(f32(4.0), d, r - g))
         z[k + _G] = d
         z[k + _B] = v
     for i in range(n):
@@ -98,14 +63,14 @@ def _to_hsv(z: NDArray[np.float32], n: int, gain: Any, vibrance: Any) -> None:
         per_value = (f32(1044480.0) / (z[k + _B] + _TINY) + _ROUND) - _ROUND
         per_chroma = (f32(122880.0) / (d + _TINY) + _ROUND) - _ROUND
         # The extra ½ inside turns "round half to even" into "round half up"; all products are exact.
-        h = _fma(_fma(z[k], per_chroma, HALF), f32(1.0 / 4096.0), _ROUND) - _ROUND
-        z[k + _G] = _fma(_fma(d, per_value, HALF), f32(1.0 / 4096.0), _ROUND) - _ROUND
+        h = fma(fma(z[k], per_chroma, HALF), f32(1.0 / 4096.0), _ROUND) - _ROUND
+        z[k + _G] = fma(fma(d, per_value, HALF), f32(1.0 / 4096.0), _ROUND) - _ROUND
         z[k] = (h + f32(180.0) if h < ZERO else h) * f32(6.0 / 180.0)
     for i in range(n):
         k = u64(i)
         byte = z[k + _G]
         s = byte * _INV255
-        s = _fma(_fma(-s, TOP, byte), _INV255, s)  # byte / 255 to the last bit
+        s = fma(fma(-s, TOP, byte), _INV255, s)  # byte / 255 to the last bit
         s = min(s * gain, ONE)
         z[k + _G] = np.floor((s + vibrance * s) * TOP) * _INV255
 
@@ -116,9 +81,9 @@ def _from_hsv(z: NDArray[np.float32], begin: int, end: int, rounds: bool) -> Non
     for i in range(begin, end):
         k = u64(i)
         h, s, v = z[k], z[k + _G], z[k + _B] * _INV255
-        red = v * _fma(-s, min(max(f32(2.0) - abs(h - f32(3.0)), ZERO), ONE), ONE) * TOP
-        green = v * _fma(-s, min(max(max(ONE - h, h - f32(3.0)), ZERO), ONE), ONE) * TOP
-        blue = v * _fma(-s, min(max(abs(h - f32(4.0)) - ONE, ZERO), ONE), ONE) * TOP
+        red = v * fma(-s, min(max(f32(2.0) - abs(h - f32(3.0)), ZERO), ONE), ONE) * TOP
+        green = v * fma(-s, min(max(max(ONE - h, h - f32(3.0)), ZERO), ONE), ONE) * TOP
+        blue = v * fma(-s, min(max(abs(h - f32(4.0)) - ONE, ZERO), ONE), ONE) * TOP
         z[k] = np.rint(red) if rounds else np.floor(red)
         z[k + _G] = np.rint(green) if rounds else np.floor(green)
         z[k + _B] = np.rint(blue) if rounds else np.floor(blue)
@@ -210,9 +175,9 @@ def _power(z: NDArray[np.float32], n: int, exponent: Any) -> None:
     """q^exponent in place on the fourth plane, q in 0..1: 2^(exponent · log₂ q), relative error below 1e-5."""
     for i in range(n):
         k = _M + u64(i)
-        bits = _bits(z[k])
+        bits = to_bits(z[k])
         octave = np.int32((bits - np.int32(0x3F3504F3)) >> 23)
-        m = _from_bits(np.int32(bits - np.int32(octave << 23)))  # in √½..√2
+        m = from_bits(np.int32(bits - np.int32(octave << 23)))  # in √½..√2
         s = (m - ONE) / (m + ONE)
         s2 = s * s
         series = ONE + s2 * (f32(1 / 3) + s2 * (f32(1 / 5) + s2 * f32(1 / 7)))  # artanh(s) / s
@@ -222,7 +187,7 @@ def _power(z: NDArray[np.float32], n: int, exponent: Any) -> None:
         whole = (z[k] + _ROUND) - _ROUND
         t = (z[k] - whole) * f32(0.6931471805599453)
         e = ONE + t * (ONE + t * (HALF + t * (f32(1 / 6) + t * (f32(1 / 24) + t * f32(1 / 120)))))
-        z[k] = e * _from_bits(np.int32(np.int32(np.int32(whole) + np.int32(127)) << 23))
+        z[k] = e * from_bits(np.int32(np.int32(np.int32(whole) + np.int32(127)) << 23))
 
 
 @inline

@@ -6,14 +6,10 @@ holds it exactly, in any order of summation.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from retouch_gym.renderers._compile import inline, kernel
+from retouch_gym.renderers._compile import fma, inline, kernel
 
 RADIUS = 8
 """Largest reach of the blur, in pixels."""
@@ -24,18 +20,6 @@ u64 = np.uint64
 _PAD = 3 * RADIUS
 _SLOTS = 2 * RADIUS + 1
 _UNIT = f32(1.0 / 65536.0)
-
-
-def _fma_type(context: Any, a: Any, b: Any, c: Any) -> Any:
-    """Type and code of a · b + c rounded once, as in OpenCV's weighted sum of two photos."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
-
-
-_fma: Any = intrinsic(_fma_type)  # numba's own annotation keeps the typing context as an argument
 
 
 @inline
@@ -67,7 +51,7 @@ def _blur_down(
         for i in range(length):
             inner = rows[u64(above + i)] + rows[u64(below + i)]
             outer = rows[u64(far_above + i)] + rows[u64(far_below + i)]
-            line[u64(_PAD + i)] = _fma(near, inner, _fma(far, outer, line[u64(_PAD + i)]))
+            line[u64(_PAD + i)] = fma(near, inner, fma(far, outer, line[u64(_PAD + i)]))
 
 
 @inline
@@ -86,11 +70,11 @@ def _blur_along(line: NDArray[np.float32], out: NDArray[np.float32], length: int
     w5, w6, w7, w8 = weights[5], weights[6], weights[7], weights[8]
     for i in range(length):
         j = u64(i + _PAD)
-        a = _fma(w1, line[j - u64(3)] + line[j + u64(3)], w0 * line[j])
-        b = _fma(w2, line[j - u64(6)] + line[j + u64(6)], w3 * (line[j - u64(9)] + line[j + u64(9)]))
-        c = _fma(w4, line[j - u64(12)] + line[j + u64(12)], w5 * (line[j - u64(15)] + line[j + u64(15)]))
-        d = _fma(w6, line[j - u64(18)] + line[j + u64(18)], w7 * (line[j - u64(21)] + line[j + u64(21)]))
-        e = _fma(w8, line[j - u64(24)] + line[j + u64(24)], a)
+        a = fma(w1, line[j - u64(3)] + line[j + u64(3)], w0 * line[j])
+        b = fma(w2, line[j - u64(6)] + line[j + u64(6)], w3 * (line[j - u64(9)] + line[j + u64(9)]))
+        c = fma(w4, line[j - u64(12)] + line[j + u64(12)], w5 * (line[j - u64(15)] + line[j + u64(15)]))
+        d = fma(w6, line[j - u64(18)] + line[j + u64(18)], w7 * (line[j - u64(21)] + line[j + u64(21)]))
+        e = fma(w8, line[j - u64(24)] + line[j + u64(24)], a)
         out[u64(i)] = (b + c) + (d + e)
 
 
@@ -132,5 +116,5 @@ def sharpen(
         start = y * length
         for i in range(length):
             blur = np.floor(blurred[u64(i)] * _UNIT + f32(0.5)) if compat else blurred[u64(i)] * _UNIT
-            level = np.rint(_fma(f32(source[u64(start + i)]), alpha, blur * beta))
+            level = np.rint(fma(f32(source[u64(start + i)]), alpha, blur * beta))
             out[u64(start + i)] = np.uint8(np.int32(min(max(level, f32(0.0)), f32(255.0))))
