@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -117,7 +118,8 @@ def _check_errors(engine: Renderer, photo: Image, recipe: Recipe) -> None:
     foreign = Recipe("no-such-toolset", {"exposure": 1})
     _must_raise(RendererError, partial(engine.render, [photo], [foreign]), f"{engine.name}: a foreign toolset")
     _must_raise(RendererError, partial(engine.render, [photo], [recipe, recipe]), f"{engine.name}: unequal lengths")
-    for bad in (photo.astype(np.float32), photo[:, :, 0], photo[:0]):
+    no_photos: tuple[Any, ...] = (photo.astype(np.float32), photo[:, :, 0], photo[:0])
+    for bad in no_photos:
         what = f"{engine.name}: an array {bad.dtype} {bad.shape}"
         _must_raise(ImageError, partial(engine.render, [bad], [recipe]), what)
 
