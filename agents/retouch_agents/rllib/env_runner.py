@@ -131,17 +131,23 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         dataset = getattr(self.env.unwrapped, "dataset", None)
         return 0 if dataset is None else len(dataset)
 
-    def sample(self, *, requests: Sequence[GroupRequest] = (), **kwargs: Any) -> SampleResult:
+    def sample(
+        self, *, requests: Sequence[GroupRequest] = (), version: int | None = None, **kwargs: Any
+    ) -> SampleResult:
         """Answer every request G times.
 
         Args:
             requests: The groups to sample.
+            version: Weights to sample with. A runner that holds others, for instance because it was restarted
+                a moment ago, answers nothing. None: whatever it holds.
             kwargs: Ignored.
 
         Returns:
             The rollouts in the order of the requests. A group whose environment raised is in `failures`; an
             answer whose reward or rendering failed is a rollout with `valid` False.
         """
+        if version is not None and version != self.weights_version:
+            return SampleResult()
         failures: dict[int, str] = {}
         prompts: list[tuple[GroupRequest, Prompt]] = []
         for request in requests:

@@ -39,6 +39,7 @@ RESULTS = "grpo"
 
 _DRAWN = "groups_drawn"
 _PATIENCE = 3
+_REVIVAL_SECONDS = 120.0
 
 
 class GRPOError(RetouchError, RuntimeError):
@@ -99,9 +100,10 @@ class GRPO(Algorithm):
             self._push_weights(self._pool.stale(self._weights_version))
         requests = self._order.requests(self._groups_drawn, self.config.prompts_per_iteration)
         with _timed(seconds, "sample_seconds"):
-            sampled = self._pool.sample(requests)
-        self._groups_drawn += len(requests)
+            sampled = self._pool.sample(requests, self._weights_version)
         answered = {rollout.group for rollout in sampled.rollouts} | set(sampled.failures)
+        if answered:  # otherwise every runner is down, and the same groups are drawn when one is back
+            self._groups_drawn += len(requests)
         numbers: dict[str, float] = {
             "answers": len(sampled.rollouts),
             "lost_groups": len(requests) - len(answered),
@@ -120,7 +122,11 @@ class GRPO(Algorithm):
         self._log({**numbers, **seconds})
 
     def _worth_learning(self, sampled: SampleResult) -> bool:
-        """Whether there is anything to learn from; gives up after a few iterations without."""
+        """Whether there is anything to learn from.
+
+        Raises:
+            GRPOError: After a few iterations in a row without.
+        """
         for group, text in list(sampled.failures.items())[:1]:
             logger.warning("Group %d (and %d more) failed:\n%s", group, len(sampled.failures) - 1, text)
         if any(rollout.valid for rollout in sampled.rollouts):
@@ -190,8 +196,15 @@ class GRPO(Algorithm):
             self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), numbers["reward_mean"], window=1)
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Welcome restarted runners back; `training_step` gives them the weights of now before it samples."""
-        restored: list[int] = env_runner_group.probe_unhealthy_env_runners() or []
+        """Welcome restarted runners back; `training_step` gives them the weights of now before it samples.
+
+        Waits only if every runner is down.
+        """
+        restored: list[int] = list(env_runner_group.probe_unhealthy_env_runners() or [])
+        deadline = time.monotonic() + _REVIVAL_SECONDS
+        while env_runner_group.num_healthy_env_runners() == 0 and time.monotonic() < deadline:
+            time.sleep(1.0)
+            restored += env_runner_group.probe_unhealthy_env_runners() or []
         return restored
 
     def get_state(

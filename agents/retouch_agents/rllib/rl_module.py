@@ -18,6 +18,9 @@ from retouch_agents.rllib.rollouts import Rollout
 ROLLOUTS = "rollouts"
 """Column of a train batch: an object array of `Rollout`."""
 
+_KEPT = 4096
+"""Groups whose reference scores are kept: more than an iteration has, and small beside the model."""
+
 
 class ChatModule(TorchRLModule, InferenceOnlyAPI):
     """A policy that answers prompts, and the reference that the KL penalty holds it to.
@@ -44,6 +47,8 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         self.pad_id = _padding(self.policy)
         if settings["reference"] is not None and not self.inference_only:
             self.reference = load_model(settings["reference"], dtype=dtype).requires_grad_(False)
+        self._remembered: dict[tuple[int, int, bytes], torch.Tensor] = {}
+        self._newest = -1
         self.eval()
 
     def get_non_inference_attributes(self) -> list[str]:
@@ -65,9 +70,31 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         found = self._score(self.policy, rollouts)
         output = {"logprobs": found.logprobs, "entropy": found.entropy, "mask": found.mask}
         if hasattr(self, "reference"):
-            with torch.no_grad():
-                output["ref_logprobs"] = self._score(self.reference, rollouts).logprobs
+            output["ref_logprobs"] = self._reference_logprobs(rollouts, found.mask)
         return output
+
+    def _reference_logprobs(self, rollouts: Sequence[Rollout], mask: torch.Tensor) -> torch.Tensor:
+        """The reference's scores, (N, C); computed once for all updates on the same rollouts."""
+        keys = [(rollout.group, rollout.member, rollout.token_ids.tobytes()) for rollout in rollouts]
+        missing = [row for row, key in enumerate(keys) if key not in self._remembered]
+        if missing:
+            with torch.no_grad():
+                fresh = self._score(self.reference, [rollouts[row] for row in missing])
+            for row, logprobs, sampled in zip(missing, fresh.logprobs, fresh.mask, strict=True):
+                self._remembered[keys[row]] = logprobs[sampled]
+        found = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
+        found[mask] = torch.cat([self._remembered[key] for key in keys])
+        newest = max(rollout.group for rollout in rollouts)
+        if newest != self._newest:
+            # Groups are numbered on and on: what is far behind will not be asked for again.
+            self._remembered = {key: value for key, value in self._remembered.items() if key[0] > newest - _KEPT}
+            self._newest = newest
+        return found
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over weights."""
+        self._remembered.clear()
+        super().set_state(dict(state))
 
     def _score(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> Any:
         prompts = {rollout.group: rollout.prompt for rollout in rollouts}

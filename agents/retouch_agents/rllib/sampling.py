@@ -37,7 +37,9 @@ class RunnerPool:
 
     def ask(self, question: Any) -> list[Any]:
         """What `question` returns for every healthy runner (the local one if none is remote)."""
-        found: list[Any] = self.runners.foreach_env_runner(question, local_env_runner=not self.remote)
+        found: list[Any] = self.runners.foreach_env_runner(
+            question, local_env_runner=not self.remote, timeout_seconds=self.timeout_s
+        )
         return found
 
     def push(self, state: Mapping[str, Any], version: int, only: Sequence[int] | None = None) -> None:
@@ -60,7 +62,7 @@ class RunnerPool:
                 kwargs={"state": ray.put(whole)},
                 local_env_runner=False,
                 remote_worker_ids=None if only is None else list(only),
-                timeout_seconds=None,
+                timeout_seconds=self.timeout_s,
             )
 
     def stale(self, version: int) -> list[int]:
@@ -68,16 +70,21 @@ class RunnerPool:
         held = self.ask(lambda runner: (runner.worker_index, runner.weights_version))
         return [index for index, found in held if found != version]
 
-    def sample(self, requests: Sequence[GroupRequest]) -> SampleResult:
+    def sample(self, requests: Sequence[GroupRequest], version: int) -> SampleResult:
         """Have every group answered, however many runners die on the way, as long as one is left.
+
+        Args:
+            requests: The groups.
+            version: Number of the weights to sample with; runners that hold others answer nothing.
 
         Returns:
             Rollouts ordered by group and member; groups that nobody answered are missing.
         """
         pending = list(requests)
         found = SampleResult()
+        silent: set[int] = set()
         for _ in range(self.rounds):
-            found = _merge([found, *self._round(pending)])
+            found = _merge([found, *self._round(pending, version, silent)])
             answered = {rollout.group for rollout in found.rollouts} | set(found.failures)
             pending = [request for request in pending if request.group not in answered]
             if not pending:
@@ -86,20 +93,23 @@ class RunnerPool:
         ordered = sorted(found.rollouts, key=lambda rollout: (rollout.group, rollout.member))
         return SampleResult(ordered, found.failures, found.tokens)
 
-    def _round(self, requests: Sequence[GroupRequest]) -> list[SampleResult]:
+    def _round(self, requests: Sequence[GroupRequest], version: int, silent: set[int]) -> list[SampleResult]:
+        """Share `requests` out once. Runners that stay silent are added to `silent` and not asked again."""
         if not self.remote:
-            return [self.runners.local_env_runner.sample(requests=requests)]
-        healthy = self.runners.healthy_env_runner_ids()[: len(requests)]
-        if not healthy:
+            return [self.runners.local_env_runner.sample(requests=requests, version=version)]
+        asked = [index for index in self.runners.healthy_env_runner_ids() if index not in silent][: len(requests)]
+        if not asked:
             return []
-        shares = [[requests[i] for i in part] for part in np.array_split(np.arange(len(requests)), len(healthy))]
+        shares = [[requests[i] for i in part] for part in np.array_split(np.arange(len(requests)), len(asked))]
         answers: list[SampleResult] = self.runners.foreach_env_runner(
             "sample",
-            kwargs=[{"requests": share} for share in shares],
+            kwargs=[{"requests": share, "version": version} for share in shares],
             local_env_runner=False,
-            remote_worker_ids=healthy,
+            remote_worker_ids=asked,
             timeout_seconds=self.timeout_s,
         )
+        heard = {r.group for answer in answers for r in answer.rollouts}.union(*(a.failures for a in answers))
+        silent.update(index for index, share in zip(asked, shares, strict=True) if share[0].group not in heard)
         return answers
 
 

@@ -70,7 +70,7 @@ def test_two_runners_train_survive_a_kill_and_resume(build: Build, tmp_path: Pat
 
     # The same tasks and answers as one runner, and so the same weights.
     requests = algo._order.requests(0, 6)
-    theirs, ours = algo._pool.sample(requests).rollouts, local._pool.sample(requests).rollouts
+    theirs, ours = algo._pool.sample(requests, 0).rollouts, local._pool.sample(requests, 0).rollouts
     assert [r.task_id for r in theirs] == [r.task_id for r in ours]
     assert [r.token_ids.tolist() for r in theirs] == [r.token_ids.tolist() for r in ours]
     first = algo.train()["grpo"]
@@ -100,6 +100,16 @@ def test_two_runners_train_survive_a_kill_and_resume(build: Build, tmp_path: Pat
     numbers = algo.train()["grpo"]
     assert numbers["answers"] == 24
     assert numbers["lost_groups"] == 0
+    await_both(algo)
+    assert in_step(algo, {1, 2})
+
+    # Both at once: an iteration goes by without answers, and its tasks are drawn again.
+    for process in process_ids(algo).values():
+        os.kill(process, signal.SIGKILL)
+    drawn = algo._groups_drawn
+    assert algo.train()["grpo"]["answers"] == 0
+    assert algo._groups_drawn == drawn
+    assert algo.train()["grpo"]["answers"] == 24
     await_both(algo)
     assert in_step(algo, {1, 2})
 
@@ -136,6 +146,7 @@ def test_a_runner_with_old_weights_is_found_and_mended(build: Build) -> None:
     assert not in_step(algo, {1})
     version = algo._weights_version
     assert algo._pool.stale(version) == [1]
+    assert not algo._pool.sample(algo._order.requests(0, 2), version).rollouts, "old weights must not sample"
     numbers = algo.train()["grpo"]
     # Zeroed weights would sample uniformly, far from the learner's probabilities.
     assert numbers["policy_shift"] < 1e-6
