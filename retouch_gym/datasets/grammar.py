@@ -1,0 +1,139 @@
+"""The words of the synthetic tasks: what a user asks for, how strongly, and a short reasoning about it.
+
+Lower-case ASCII words, full stops and commas only, about 120 of them, so that a tiny model can learn them
+all. A strength word stands for a range of slider values; a *perfect reader* takes the middle of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retouch_gym.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Adverbs that mean the same, and the slider values they stand for.
+
+    Args:
+        adverbs: Interchangeable words; an empty one stands for the bare adjective.
+        low: Smallest absolute slider value.
+        high: Largest absolute slider value.
+    """
+
+    adverbs: tuple[str, ...]
+    low: int
+    high: int
+
+    @property
+    def middle(self) -> int:
+        """The value that a reader takes it for, a multiple of 5."""
+        return int(round((self.low + self.high) / 10)) * 5
+
+
+STRENGTHS = (
+    Strength(("slightly", "a touch"), 15, 25),
+    Strength(("", "somewhat"), 30, 45),
+    Strength(("much", "clearly"), 50, 65),
+    Strength(("far", "way"), 70, 90),
+)
+"""Strengths in rising order; the ranges do not overlap."""
+
+STEP = 5
+"""Slider values are multiples of this."""
+
+ADJECTIVES: Mapping[str, tuple[str, str | None]] = {
+    "exposure": ("more exposed", "less exposed"),
+    "brightness": ("brighter", "darker"),
+    "contrast": ("punchier", "flatter"),
+    "highlights": ("brighter in the highlights", "darker in the highlights"),
+    "shadows": ("lighter in the shadows", "deeper in the shadows"),
+    "saturation": ("more vivid", "more muted"),
+    "temperature": ("warmer", "cooler"),
+    "tint": ("greener", "pinker"),
+    "vignette": ("darker in the corners", "brighter in the corners"),
+    "fade": ("more faded", None),
+}
+"""Slider to the words for a positive and for a negative value."""
+
+FAULTS: Mapping[str, tuple[str, str]] = {
+    "exposure": ("too dark", "too bright"),
+    "contrast": ("too flat", "too harsh"),
+    "saturation": ("too dull", "too vivid"),
+    "temperature": ("too cool", "too warm"),
+    "tint": ("too pink", "too green"),
+}
+"""Slider to the fault that a positive and that a negative value of it mends."""
+
+_REQUESTS = (
+    "{}.",
+    "make it {}.",
+    "please make the photo {}.",
+    "i want this {}.",
+    "could you make the picture {}, thanks.",
+    "i took this yesterday and would like it to be {}.",
+)
+
+_VAGUE_REQUESTS = (
+    "fix this photo.",
+    "please repair the colours and the light.",
+    "something went wrong here, make it look natural.",
+    "this does not look right to me.",
+    "make it look like it did when i was there.",
+    "please correct this picture.",
+    "can you save this photo, thanks.",
+    "the camera had the wrong settings.",
+    "make it look good.",
+    "bring this back to normal, please.",
+)
+
+
+def draw_instruction(rng: np.random.Generator, sliders: Sequence[str]) -> tuple[str, str, Recipe, Recipe]:
+    """Draw a request that names effects and strengths.
+
+    Args:
+        rng: Source of randomness.
+        sliders: Sliders to draw values for, in the order they are named.
+
+    Returns:
+        Instruction, reasoning, the recipe that was drawn, and the recipe of a perfect reader of the words.
+    """
+    phrases, drawn, read = [], {}, {}
+    for slider in sliders:
+        strength = STRENGTHS[int(rng.integers(len(STRENGTHS)))]
+        positive, negative = ADJECTIVES[slider]
+        sign = 1 if negative is None or rng.random() < 0.5 else -1
+        drawn[slider] = sign * STEP * int(rng.integers(strength.low // STEP, strength.high // STEP, endpoint=True))
+        read[slider] = sign * strength.middle
+        adverb = strength.adverbs[int(rng.integers(len(strength.adverbs)))]
+        phrases.append(f"{adverb} {positive if sign > 0 else negative}".strip())
+    request = _REQUESTS[int(rng.integers(len(_REQUESTS)))].format(join(phrases))
+    return request, f"it should be {join(phrases)}.", Recipe("iea", drawn), Recipe("iea", read)
+
+
+def draw_vague_instruction(rng: np.random.Generator) -> str:
+    """Draw a request that does not say what is wrong."""
+    return _VAGUE_REQUESTS[int(rng.integers(len(_VAGUE_REQUESTS)))]
+
+
+def describe_faults(remedy: Recipe) -> str:
+    """What is wrong with a photo that `remedy` mends, as reasoning."""
+    faults = [FAULTS[slider][0 if remedy[slider] > 0 else 1] for slider in FAULTS if remedy[slider]]
+    return f"the photo is {join(faults)}."
+
+
+def join(phrases: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+
+
+def words() -> tuple[str, ...]:
+    """Every word that the grammar can write, sorted."""
+    texts = [*_REQUESTS, *_VAGUE_REQUESTS, "it should be the photo is and"]
+    texts += [adverb for strength in STRENGTHS for adverb in strength.adverbs]
+    texts += [text for pair in (*ADJECTIVES.values(), *FAULTS.values()) for text in pair if text]
+    return tuple(sorted({word for text in texts for word in re.findall(r"[a-z]+", text)}))
