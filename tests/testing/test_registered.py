@@ -24,7 +24,7 @@ def test_every_renderer_with_every_toolset_it_lists(renderer: str, toolset: str)
 
 
 def test_the_sample_dataset() -> None:
-    check_dataset(get_dataset("samples"))
+    check_dataset(get_dataset("samples"), other_splits=[get_dataset("samples", split="test")])
 
 
 def test_the_stand_ins_keep_the_contracts_too() -> None:
