@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from retouch_gym.errors import ConfigurationError, DatasetError
@@ -61,6 +61,32 @@ class Dataset(ABC):
         return self[self.index_of(task_id)]
 
 
+class ListedDataset(Dataset):
+    """Base of datasets that know all their ids from the start.
+
+    Args:
+        ids: The ids in order.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = tuple(ids)
+        self._index = {task_id: index for index, task_id in enumerate(self._ids)}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def id_of(self, index: int) -> str:
+        """The id of the task at `index`."""
+        return self._ids[index]
+
+    def index_of(self, task_id: str) -> int:
+        """Inverse of `id_of`."""
+        try:
+            return self._index[task_id]
+        except KeyError:
+            raise DatasetError(f"No task {task_id!r} in {self.name!r}; the first is {self._ids[0]!r}.") from None
+
+
 DATASETS: Mapping[str, str] = {
     "samples": "retouch_gym.datasets.samples:SamplesDataset",
     "folder": "retouch_gym.datasets.folder:FolderDataset",
@@ -91,6 +117,3 @@ def get_dataset(dataset: str | Dataset, **kwargs: Any) -> Dataset:
     if not isinstance(built, Dataset):
         raise ConfigurationError(f"Dataset {dataset!r} is a {type(built).__name__}, expected a Dataset.")
     return built
-
-
-__all__ = ["DATASETS", "Dataset", "DatasetError", "get_dataset"]

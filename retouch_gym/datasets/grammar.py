@@ -32,7 +32,7 @@ class Strength:
     @property
     def middle(self) -> int:
         """The value that a reader takes it for, a multiple of 5."""
-        return int(round((self.low + self.high) / 10)) * 5
+        return round((self.low + self.high) / 10) * 5
 
 
 STRENGTHS = (

@@ -36,7 +36,7 @@ class Scene:
         shade = cv2.resize(rng.uniform(0.8, 1.15, (3, 3)).astype(np.float32), (self.size, self.size))
         grain = rng.normal(0, rng.uniform(0.005, 0.03), (self.size, self.size, 1)).astype(np.float32)
         image = cv2.GaussianBlur(canvas * shade[..., None], (0, 0), rng.uniform(0.4, 0.9)) + grain
-        return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, dtype=np.uint8)
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:

@@ -66,7 +66,7 @@ def evaluate_demo(out: Path, config: Any) -> None:
         "config": asdict(config),
         "table": [asdict(row) for row in _table(results, _auto_levels_distances(tasks))],
         "findings": findings(results),
-        "episodes": {name: [asdict(row) for row in rows] for name, rows in results.items()},
+        "episodes": {name: [row.to_dict() for row in rows] for name, rows in results.items()},
     }
     contact_sheet(_examples(tasks, results), out / "contact_sheet.png")
     fresh = out / "evaluation.json.new"
@@ -173,7 +173,7 @@ def _examples(tasks: Sequence[Task], results: Mapping[str, Rows]) -> list[Exampl
     for index in picked:
         task, rows = tasks[index], {name: results[name][index] for name in ("SFT", "SFT + GRPO")}
         photo = task.photo.load()
-        edited = renderer.render([photo] * len(rows), [Recipe.from_dict(row.recipe) for row in rows.values()])
+        edited = renderer.render([photo] * len(rows), [row.recipe for row in rows.values()])
         photos = [("before", photo), *zip(("SFT", "GRPO"), edited, strict=True)]
         if task.reference is not None:
             photos.append(("reference", task.reference.load()))
@@ -187,4 +187,4 @@ def _examples(tasks: Sequence[Task], results: Mapping[str, Rows]) -> list[Exampl
 def _calls(row: EpisodeRow) -> str:
     if not row.valid:
         return "answer not valid"
-    return f"{row.recipe['controls']}  distance {row.untouched_distance:.3f} → {row.distance:.3f}"
+    return f"{dict(row.recipe.controls)}  distance {row.untouched_distance:.3f} → {row.distance:.3f}"
