@@ -207,6 +207,13 @@ class GRPO(Algorithm):
             restored += env_runner_group.probe_unhealthy_env_runners() or []
         return restored
 
+    def cleanup(self) -> None:
+        """Stop runners and learner, and take away the folder that RLlib made for nothing."""
+        super().cleanup()
+        folder = Path(self.logdir)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
     def get_state(
         self,
         components: str | Collection[str] | None = None,

@@ -18,8 +18,8 @@ from retouch_agents.rllib.rollouts import Rollout
 ROLLOUTS = "rollouts"
 """Column of a train batch: an object array of `Rollout`."""
 
-_KEPT = 4096
-"""Groups whose reference scores are kept: more than an iteration has, and small beside the model."""
+_KEPT = 16384
+"""Answers whose reference scores are kept: more than an iteration has, and small beside the model."""
 
 
 class ChatModule(TorchRLModule, InferenceOnlyAPI):
@@ -48,7 +48,6 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         if settings["reference"] is not None and not self.inference_only:
             self.reference = load_model(settings["reference"], dtype=dtype).requires_grad_(False)
         self._remembered: dict[tuple[int, int, bytes], torch.Tensor] = {}
-        self._newest = -1
         self.eval()
 
     def get_non_inference_attributes(self) -> list[str]:
@@ -75,6 +74,8 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
 
     def _reference_logprobs(self, rollouts: Sequence[Rollout], mask: torch.Tensor) -> torch.Tensor:
         """The reference's scores, (N, C); computed once for all updates on the same rollouts."""
+        if len(self._remembered) > _KEPT:
+            self._remembered.clear()
         keys = [(rollout.group, rollout.member, rollout.token_ids.tobytes()) for rollout in rollouts]
         missing = [row for row, key in enumerate(keys) if key not in self._remembered]
         if missing:
@@ -84,11 +85,6 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
                 self._remembered[keys[row]] = logprobs[sampled]
         found = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         found[mask] = torch.cat([self._remembered[key] for key in keys])
-        newest = max(rollout.group for rollout in rollouts)
-        if newest != self._newest:
-            # Groups are numbered on and on: what is far behind will not be asked for again.
-            self._remembered = {key: value for key, value in self._remembered.items() if key[0] > newest - _KEPT}
-            self._newest = newest
         return found
 
     def set_state(self, state: Mapping[str, Any]) -> None:

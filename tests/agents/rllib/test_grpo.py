@@ -256,6 +256,13 @@ def test_the_exported_policy_is_an_ordinary_model(build: Build, tmp_path: Path) 
     assert again.train()["grpo"]["kl"] == pytest.approx(0.0, abs=1e-5)
 
 
+def test_nothing_is_left_in_the_users_home(build: Build) -> None:
+    algo = build()
+    folder = Path(algo.logdir)
+    algo.stop()
+    assert not folder.exists()
+
+
 def test_bfloat16_weights_travel(build: Build, tmp_path: Path) -> None:
     algo = build(dtype="bfloat16")
     algo.train()
