@@ -202,12 +202,17 @@ def _apply_vignette(z: NDArray[np.float32], n: int, strength: Any, target: Any) 
 
 
 @inline
-def _store(z: NDArray[np.float32], n: int, out: NDArray[np.uint8], start: int, half: Any) -> None:
+def _store(
+    z: NDArray[np.float32], n: int, out: NDArray[np.uint8], start: int, half: Any, shift: tuple[Any, Any, Any, Any]
+) -> None:
+    """Shift as in `_shift`, clip, add ½ to round or 0 to truncate, write as bytes."""
+    red, green, blue, tint = shift
     for i in range(n):
         k, j = u64(i), u64(start + 3 * i)
-        out[j] = np.uint8(np.int32(min(max(z[k] + half, ZERO), TOP)))
-        out[j + u64(1)] = np.uint8(np.int32(min(max(z[k + _G] + half, ZERO), TOP)))
-        out[j + u64(2)] = np.uint8(np.int32(min(max(z[k + _B] + half, ZERO), TOP)))
+        g = min(max(z[k + _G] + green, ZERO), TOP) + tint
+        out[j] = np.uint8(np.int32(min(max(z[k] + red, ZERO), TOP) + half))
+        out[j + u64(1)] = np.uint8(np.int32(min(max(g, ZERO), TOP) + half))
+        out[j + u64(2)] = np.uint8(np.int32(min(max(z[k + _B] + blue, ZERO), TOP) + half))
 
 
 @kernel
@@ -240,7 +245,8 @@ def render_pixels(
     gain, vibrance = f32(colour[0]), f32(colour[1])
     red, green, blue, tint = f32(shift[0]), f32(shift[1]), f32(shift[2]), f32(shift[3])
     strength, cover, half_power = f32(vignette[0]), f32(vignette[1]), f32(0.5 * vignette[2])
-    shifts = red != ZERO or green != ZERO or blue != ZERO or tint != ZERO
+    effects = grain[0] > 0.0 or strength != ZERO
+    late = ZERO if effects else ONE  # where nothing comes between, the shift is done on the way out
     recolours = gain != ONE or vibrance != ZERO
     total = source.size // 3
     height = total // width
@@ -253,7 +259,7 @@ def render_pixels(
             _from_hsv_as_opencv(z, first, n, width)
         elif recolours:
             _saturate(z, n, gain, vibrance)
-        if shifts:
+        if effects:
             _shift(z, n, red, green, blue, tint)
         if grain[0] > 0.0:
             _add_grain(z, first, n, grain[1], f32(grain[0]), normal)
@@ -261,4 +267,5 @@ def render_pixels(
             _radii(z, first, n, width, height, cover)
             _power(z, n, half_power)
             _apply_vignette(z, n, abs(strength), ZERO if strength > ZERO else TOP)
-        _store(z, n, out, 3 * first, ZERO if compat else HALF)
+        half = ZERO if compat else HALF
+        _store(z, n, out, 3 * first, half, (late * red, late * green, late * blue, late * tint))
