@@ -13,15 +13,18 @@ from retouch_gym.datasets.pairs import PairsDataset
 from retouch_gym.errors import DatasetError, ImageError
 from retouch_gym.images import save_image
 from retouch_gym.testing import check_dataset
+from retouch_gym.types import Image
 
-PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+def photo(number: int) -> Image:
+    return np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 def photos(root: Path, count: int = 12) -> Path:
     for number in range(count):
         folder = root / f"day{number % 3}"
         folder.mkdir(exist_ok=True)
-        save_image(PHOTO, folder / f"{number:02d}.png")
+        save_image(photo(number), folder / f"{number:02d}.png")
     return root
 
 
@@ -29,7 +32,7 @@ def listing(root: Path, count: int = 10) -> list[dict[str, Any]]:
     pairs = []
     for number in range(count):
         for role in ("before", "after"):
-            save_image(PHOTO if role == "before" else PHOTO // 2, root / f"{number}_{role}.png")
+            save_image(photo(number) // (1 if role == "before" else 2), root / f"{number}_{role}.png")
         requests = [{"expert": "C", "text": "darker"}, {"expert": "A", "text": "make it darker, please"}]
         pairs.append(
             {"id": f"p{number}", "input": f"{number}_before.png", "target": f"{number}_after.png", "requests": requests}
@@ -44,7 +47,7 @@ def test_a_folder_of_photos(tmp_path: Path) -> None:
     assert len(dataset) == 12
     assert dataset.id_of(0) == "day0/00.png#0"
     task = dataset.get("day1/04.png#0")
-    assert np.array_equal(task.photo.load(), PHOTO)
+    assert np.array_equal(task.photo.load(), photo(4))
     assert task.reference is None
     check_dataset(FolderDataset(tmp_path, "train"), other_splits=[FolderDataset(tmp_path, "test")])
 
@@ -107,7 +110,7 @@ def test_pairs_have_a_reference_and_can_be_filtered_by_expert(tmp_path: Path) ->
     assert len(dataset) == 10
     task = dataset.get("p3#0")
     assert task.reference is not None
-    assert np.array_equal(task.reference.load(), PHOTO // 2)
+    assert np.array_equal(task.reference.load(), photo(3) // 2)
     assert len(PairsDataset(tmp_path)) == 20
     check_dataset(PairsDataset(tmp_path, "train"), other_splits=[PairsDataset(tmp_path, "test")])
     with pytest.raises(DatasetError, match="experts there: A, C"):
