@@ -20,7 +20,7 @@ from retouch_agents.demo.metrics_log import MetricsLog
 from retouch_agents.demo.reinforce import GRPOStage, reinforce
 from retouch_agents.demo.report import Row, describe_findings, learning_curve, markdown_table, rich_table
 from retouch_agents.sft import SFTConfig, SFTTrainer
-from retouch_agents.tiny import build_tiny
+from retouch_agents.tiny import TinySize, build_tiny
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools.iea import IEA
 
@@ -35,6 +35,9 @@ ARTEFACTS = {
 
 RESOLUTION = 64
 """Side of the square crops that the tiny agent works on, in pixels."""
+
+MODEL_SIZE = TinySize(image_side=32)
+"""The agent sees each photo at 32 pixels, as 4 image tokens: enough for global sliders, and four times as fast."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ class DemoConfig:
 
     photos: tuple[str, ...] = ()
     seed: int = 0
-    sft_steps: int = 3600
+    sft_steps: int = 2400
     sft_batch: int = 44
-    grpo_iterations: int = 260
+    grpo_iterations: int = 200
     prompts_per_iteration: int = 16
     group_size: int = 8
     env_runners: int = 2
@@ -105,7 +108,7 @@ class Demo:
         base, sft, grpo = self.out / "base", self.out / "sft", self.out / "grpo"
         if not (base / "config.json").is_file():
             self._say("1/4", "Building a tiny Qwen3-VL with random weights, and training its tokenizer")
-            build_tiny(base, IEA, words(), seed=self.config.seed)
+            build_tiny(base, IEA, words(), size=MODEL_SIZE, seed=self.config.seed)
         if not sft.is_dir():
             self._say("2/4", f"Supervised fine-tuning, {self.config.sft_steps} steps")
             self._fine_tune(base, sft)
