@@ -8,7 +8,8 @@ but sharpness and grain) and P15 (all but grain) at 512×512, and P6 and P15 at 
 * compat: `NativeRenderer`, toolset ``iea-compat``, the published editor's bytes
 * default: `NativeRenderer`, toolset ``iea``
 * tables: the same pipeline with NumPy and OpenCV look-up tables (`_peers.render_with_tables`)
-* memcpy: copying the photo into memory that is there already
+* copy: copying the photo into a new array, as every renderer must
+* memcpy: copying it into memory that is there already
 * published: the published editor itself, with `--peer`, a checkout of it (``src/image_editor.py``)
 
 Every run writes a new photo; at 512×512 source and result lie in the cache, as in an environment.
@@ -92,6 +93,7 @@ def compare(title: str, photo: Image, sliders: Mapping[str, float], turns: int, 
         "compat": lambda: renderer.render([photo], [compat]),
         "default": lambda: renderer.render([photo], [default]),
         "tables": lambda: render_with_tables(photo, sliders),
+        "copy": lambda: photo.copy(),
         "memcpy": lambda: np.copyto(target, photo),
     }
     ours = renderer.render([photo], [compat])[0]
@@ -158,7 +160,7 @@ def main() -> None:
     versions = {"NumPy": np.__version__, "numba": numba.__version__, "OpenCV": cv2.__version__}
     print(f"{processor()}, {os.cpu_count()} CPUs, {platform.machine()}, one thread used")
     print(f"Python {platform.python_version()}, {', '.join(' '.join(item) for item in versions.items())}")
-    names = ["compat", "default", "tables", "memcpy", *(["published"] if peer else [])]
+    names = ["compat", "default", "tables", "copy", "memcpy", *(["published"] if peer else [])]
     print(f"\nms (times compat)\n{'':<12} {' '.join(f'{name:>18}' for name in names)}")
     photo = make_photo(512, 512)
     for title, sliders in (("P6", P6), ("P6B", P6B), ("P14", P14), ("P15", P15)):

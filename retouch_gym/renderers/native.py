@@ -63,7 +63,7 @@ class NativeRenderer(Renderer):
     | sharpness < 0 | discrete Gaussian blur with σ = −.026v, growing from 0 | kernel sizes 3, 5, … 15 |
 
     m = min(r/c, 1)^γ with c = 1 − .005|v|, γ = .5 + .015|v| and r the distance to the centre (w/2, h/2) over
-    its maximum. The order is: tones, saturation, vibrance, temperature, tint, grain, vignette, sharpness.
+    its maximum. Seeds count modulo 2^64. The order is: tones, saturation, vibrance, temperature, tint, grain, vignette, sharpness.
     """
 
     name = "native"
@@ -176,7 +176,7 @@ def _normal_values() -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=256)
-def _blur_compat(sharpness: float) -> tuple[NDArray[np.float32], float]:
+def _blur_compat(sharpness: float) -> tuple[NDArray[np.uint16], float]:
     """Weights of the published blur, and how far to step away from it."""
     if sharpness > 0:
         return _weights(_SIGMA_3), 0.015 * sharpness
@@ -185,7 +185,7 @@ def _blur_compat(sharpness: float) -> tuple[NDArray[np.float32], float]:
 
 
 @functools.lru_cache(maxsize=256)
-def _blur(sharpness: float) -> tuple[NDArray[np.float32], float]:
+def _blur(sharpness: float) -> tuple[NDArray[np.uint16], float]:
     """Weights of the default blur, and how far to step away from it.
 
     The discrete Gaussian of variance t has the weights e^(−t) Iₙ(t) (Lindeberg, "Scale-space for discrete
@@ -200,7 +200,7 @@ def _blur(sharpness: float) -> tuple[NDArray[np.float32], float]:
     return _weights((256 - 2 * int(side.sum()), *(int(w) for w in side))), -1.0
 
 
-def _weights(values: Sequence[int]) -> NDArray[np.float32]:
-    weights = np.zeros(RADIUS + 1, np.float32)
+def _weights(values: Sequence[int]) -> NDArray[np.uint16]:
+    weights = np.zeros(RADIUS + 1, np.uint16)
     weights[: len(values)] = values
     return weights
