@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retouch_gym.datasets.grammar import words
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -21,6 +20,7 @@ from retouch_agents.demo.reinforce import GRPOStage, reinforce
 from retouch_agents.demo.report import Row, describe_findings, learning_curve, markdown_table, rich_table
 from retouch_agents.sft import SFTConfig, SFTTrainer
 from retouch_agents.tiny import TinySize, build_tiny
+from retouch_gym.datasets.grammar import words
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools.iea import IEA
 
