@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import transformers
 import typer
 from rich.console import Console
@@ -39,6 +41,9 @@ def demo(
         test_tasks=test_tasks,
     )
     console = Console()
+    # A second thread made small models slower, at times by more than ten times; processes are what scales here.
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # The stages show their own progress.
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
