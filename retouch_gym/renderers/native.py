@@ -63,7 +63,9 @@ class NativeRenderer(Renderer):
     | sharpness < 0 | discrete Gaussian blur with σ = −.026v, growing from 0 | kernel sizes 3, 5, … 15 |
 
     m = min(r/c, 1)^γ with c = 1 − .005|v|, γ = .5 + .015|v| and r the distance to the centre (w/2, h/2) over
-    its maximum. Seeds count modulo 2^64. The order is: tones, saturation, vibrance, temperature, tint, grain, vignette, sharpness.
+    its maximum. Seeds count modulo 2^64.
+
+    The order is: tones, saturation, vibrance, temperature, tint, grain, vignette, sharpness.
     """
 
     name = "native"
