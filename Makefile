@@ -36,15 +36,14 @@ setup: $(VENV)/.ready ## Only set up the virtual environment
 
 # The marker is written last, so an interrupted installation is simply taken up again.
 $(VENV)/.ready: pyproject.toml scripts/check_prerequisites.py
-	@$(PYTHON) scripts/check_prerequisites.py 2>/dev/null || { \
-	  $(PYTHON) scripts/check_prerequisites.py || \
-	  { echo "make: '$(PYTHON)' is missing or not usable; install Python 3.11 or newer, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "'$(PYTHON)' is not there; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" scripts/check_prerequisites.py
 	@echo "Setting up $(VENV) (once; several minutes, about 2 GB) ..."
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 	@echo "[1/3] PyTorch (CPU)"
 	$(BIN)/python -m pip install --progress-bar on "torch==2.13.0"
 	@echo "[2/3] retouch-gym and its dependencies"
-	$(BIN)/python -m pip install --progress-bar on -e ".[agents,sb3,dev]"
+	$(BIN)/python -m pip install --progress-bar on -e ".[agents,dev]"
 	@echo "[3/3] Compiling bytecode"
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
