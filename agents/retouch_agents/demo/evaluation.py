@@ -187,4 +187,4 @@ def _examples(tasks: Sequence[Task], results: Mapping[str, Rows]) -> list[Exampl
 def _calls(row: EpisodeRow) -> str:
     if not row.valid:
         return "answer not valid"
-    return f"{dict(row.recipe.controls)}  distance {row.untouched_distance:.3f} → {row.distance:.3f}"
+    return f"{dict(row.recipe.controls)}  distance {row.untouched_distance:.3f} -> {row.distance:.3f}"

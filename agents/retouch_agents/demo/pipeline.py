@@ -60,7 +60,7 @@ class DemoConfig:
     seed: int = 0
     sft_steps: int = 2400
     sft_batch: int = 44
-    grpo_iterations: int = 200
+    grpo_iterations: int = 240
     prompts_per_iteration: int = 16
     group_size: int = 8
     env_runners: int = 2
@@ -186,8 +186,10 @@ class Demo:
         report = json.loads((self.out / "evaluation.json").read_text(encoding="utf-8"))
         rows = [Row(**row) for row in report["table"]]
         (self.out / "table.md").write_text(markdown_table(rows), encoding="utf-8")
-        wide = Console(width=max(self.console.width, 120))
-        wide.print(rich_table(rows, f"Held-out photos, {report['config']['test_tasks']} tasks, greedy answers"))
+        table_console = Console(width=max(self.console.width, 140), quiet=self.console.quiet)
+        table_console.print(
+            rich_table(rows, f"Held-out photos, {report['config']['test_tasks']} tasks, greedy answers")
+        )
         for line in describe_findings(report["findings"]):
             self.console.print(line)
         self.console.print(f"This run took {report['minutes']} minutes. In [bold]{self.out}[/]:")
