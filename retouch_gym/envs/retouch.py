@@ -17,7 +17,7 @@ from retouch_gym.errors import ConfigurationError, DatasetError, RendererError, 
 from retouch_gym.renderers.base import Renderer, get_renderer
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_one
 from retouch_gym.spaces import ImageSpace, PlanSpace, TextSpace
-from retouch_gym.tasks import Episode, Task
+from retouch_gym.tasks import Episode
 from retouch_gym.tools.toolset import Toolset, get_toolset
 from retouch_gym.types import Action, Image
 
@@ -171,6 +171,7 @@ class RetouchEnv(gymnasium.Env[dict[str, Any], Action]):
             }
         )
         self._session: Session | None = None
+        self._index = -1
         self._over = False
 
     @property
@@ -201,15 +202,18 @@ class RetouchEnv(gymnasium.Env[dict[str, Any], Action]):
             RendererError: If the photo cannot be rendered.
         """
         super().reset(seed=seed)
-        task = self._choose(options or {})
+        index = self._choose(options or {})
+        # Groups of episodes on one task follow each other: the photo is loaded once for all of them.
+        last = self._session if index == self._index else None
+        task = self.dataset[index] if last is None else last.task
         if task.reference is None and self.reward.needs_reference and self.on_reward_error == "raise":
             raise ConfigurationError(
                 f"Reward {self.reward.name!r} compares with a reference, and task {task.id!r} has none. Choose a "
                 "dataset with references, a reward that needs none, or on_reward_error='truncate'."
             )
-        session = Session.start(self.toolset, self.max_turns, task)
+        session = Session.start(self.toolset, self.max_turns, task, None if last is None else last.source)
         session.show(self._rendered(session))
-        self._session, self._over = session, False
+        self._session, self._index, self._over = session, index, False
         return session.observation(), self._info(session)
 
     def step(self, action: Action) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -277,7 +281,7 @@ class RetouchEnv(gymnasium.Env[dict[str, Any], Action]):
             raise gymnasium.error.ResetNeeded(f"Cannot {purpose} before the first reset. Call env.reset() first.")
         return self._session
 
-    def _choose(self, options: Mapping[str, Any]) -> Task:
+    def _choose(self, options: Mapping[str, Any]) -> int:
         for name in options:
             _one_of("reset option", name, RESET_OPTIONS)
         if len(options) > 1:
@@ -285,12 +289,12 @@ class RetouchEnv(gymnasium.Env[dict[str, Any], Action]):
         if "task_id" in options:
             if not isinstance(options["task_id"], str):
                 raise DatasetError(f"reset option 'task_id' is {options['task_id']!r}; expected a string.")
-            return self.dataset.get(options["task_id"])
+            return self.dataset.index_of(options["task_id"])
         count = len(self.dataset)
         index = options["index"] if "index" in options else self.np_random.integers(count)
         if not isinstance(index, int | np.integer) or not 0 <= index < count:
             raise DatasetError(f"reset option 'index' is {index!r}; {self.dataset.name!r} has tasks 0..{count - 1}.")
-        return self.dataset[int(index)]
+        return int(index)
 
     def _rendered(self, session: Session) -> Image:
         return self.renderer.render([session.source], [session.recipe])[0]

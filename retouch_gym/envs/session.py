@@ -56,8 +56,14 @@ class Session:
     feedback: str = ""
 
     @classmethod
-    def start(cls, toolset: Toolset, max_turns: int, task: Task) -> Session:
-        """Load the task's photo and begin with an empty recipe; `show` its rendering before observing.
+    def start(cls, toolset: Toolset, max_turns: int, task: Task, source: Image | None = None) -> Session:
+        """Begin with an empty recipe; `show` its rendering before observing.
+
+        Args:
+            toolset: What may be called.
+            max_turns: Turns until the episode ends by itself.
+            task: The task.
+            source: The task's photo, if it is loaded already; None loads it.
 
         Raises:
             ImageError: If the photo cannot be read.
@@ -68,8 +74,8 @@ class Session:
                 f"The instruction of task {task.id!r} has {len(task.instruction)} characters; "
                 f"at most {MAX_INSTRUCTION} are allowed. Shorten it in the dataset."
             )
-        source = task.photo.load()
-        return cls(toolset, max_turns, task, source, source, Recipe(toolset.name))
+        photo = task.photo.load() if source is None else source
+        return cls(toolset, max_turns, task, photo, photo, Recipe(toolset.name))
 
     @property
     def turns_left(self) -> int:
