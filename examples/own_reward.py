@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 import retouch_gym
+from retouch_gym.errors import RetouchError
 from retouch_gym.rewards import Reward, RewardOutput, pixel_distance
 from retouch_gym.tasks import Episode
 from retouch_gym.testing import check_reward
@@ -25,8 +26,14 @@ class CalmLikeness(Reward):
     needs_reference = True
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
-        """Score each episode; one without a reference gets an error, not a number."""
-        return [self._score(episode) for episode in episodes]
+        """Score each episode. One that cannot be scored gets an error, not a number, and spoils no other."""
+        outputs = []
+        for episode in episodes:
+            try:
+                outputs.append(self._score(episode))
+            except RetouchError as error:
+                outputs.append(RewardOutput(None, error=str(error)))
+        return outputs
 
     def _score(self, episode: Episode) -> RewardOutput:
         reference = episode.reference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ def equal(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def await_both(algo: GRPO) -> dict[str, Any]:
-    """Train until both runners are back; an iteration waits for a restarting runner by itself."""
-    for _ in range(5):
+def await_both(algo: GRPO, seconds: float = 180.0) -> dict[str, Any]:
+    """Train until both runners are back. A restart takes seconds on a free machine and far longer on a busy one."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         result: dict[str, Any] = algo.train()
         if result["fault_tolerance"]["num_healthy_workers"] == 2 and len(process_ids(algo)) == 2:
             return result
