@@ -11,8 +11,9 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText
 
 from retouch_agents.demo.baselines import auto_levels, mean_recipe
+from retouch_agents.demo.config import DemoConfig
 from retouch_agents.demo.metrics_log import MetricsLog
-from retouch_agents.demo.pipeline import Demo, DemoConfig
+from retouch_agents.demo.pipeline import Demo
 from retouch_gym.datasets import get_dataset
 from retouch_gym.errors import ConfigurationError
 
@@ -48,6 +49,13 @@ def test_the_main_job_runs_resumes_and_says_when_it_is_done(tmp_path: Path) -> N
     assert "Already done" in console.export_text()
     with pytest.raises(ConfigurationError, match=r"seed = 0 there, 1 now"):
         Demo(out, replace(SMALL, seed=1), Console(quiet=True)).run()
+
+
+def test_a_folder_with_other_things_is_never_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("irreplaceable")
+    with pytest.raises(ConfigurationError, match="holds other things"):
+        Demo(tmp_path, SMALL, Console(quiet=True)).run(fresh=True)
+    assert (tmp_path / "thesis.txt").is_file()
 
 
 def test_metrics_are_rewound_to_the_checkpoint(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import transformers
 import typer
 from rich.console import Console
 
-from retouch_agents.demo.pipeline import Demo, DemoConfig
+from retouch_agents.demo.config import DemoConfig
+from retouch_agents.demo.pipeline import Demo
 
 
 def demo(
@@ -33,7 +34,7 @@ def demo(
     interruption and it goes on where it was; once it is done it says so and prints the table.
     """
     config = DemoConfig(
-        photos=tuple(str(folder) for folder in photos or ()),
+        photos=tuple(str(folder.resolve()) for folder in photos or ()),
         seed=seed,
         sft_steps=sft_steps,
         grpo_iterations=grpo_iterations,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retouch_agents.chat import ChatFormat
 from retouch_agents.demo.baselines import auto_levels, mean_recipe, prepared, recipe_calls, untouched
+from retouch_agents.demo.config import DemoConfig
 from retouch_agents.demo.report import Example, Row, contact_sheet
 from retouch_agents.generation import TransformersGenerator
 from retouch_agents.models import load_model
@@ -39,12 +40,12 @@ def agent(folder: Path, max_new_tokens: int = 96) -> Policy:
     return AgentPolicy(generator, chat, max_new_tokens)
 
 
-def evaluate_demo(out: Path, config: Any) -> None:
+def evaluate_demo(out: Path, config: DemoConfig) -> None:
     """Evaluate everything on the held-out tasks and write ``evaluation.json`` and ``contact_sheet.png``.
 
     Args:
         out: Folder of the demo with ``sft`` and ``grpo``.
-        config: The `DemoConfig`.
+        config: Settings.
     """
     test, train = (_dataset(config, split) for split in ("test", "train"))
     tasks = [test[index] for index in range(len(test))]
@@ -74,7 +75,7 @@ def evaluate_demo(out: Path, config: Any) -> None:
     fresh.replace(out / "evaluation.json")
 
 
-def _dataset(config: Any, split: str) -> Dataset:
+def _dataset(config: DemoConfig, split: str) -> Dataset:
     arguments = config.env_config(split)
     return get_dataset(arguments["dataset"], **arguments["dataset_kwargs"])
 

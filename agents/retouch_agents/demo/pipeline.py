@@ -7,19 +7,21 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from retouch_agents.checkpoints import swap_folder
+from retouch_agents.demo.config import MODEL_SIZE, DemoConfig
 from retouch_agents.demo.evaluation import evaluate_demo
 from retouch_agents.demo.metrics_log import MetricsLog
 from retouch_agents.demo.reinforce import GRPOStage, reinforce
 from retouch_agents.demo.report import Row, describe_findings, learning_curve, markdown_table, rich_table
 from retouch_agents.sft import SFTConfig, SFTTrainer
-from retouch_agents.tiny import TinySize, build_tiny
+from retouch_agents.tiny import build_tiny
 from retouch_gym.datasets.grammar import words
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools.iea import IEA
@@ -32,51 +34,6 @@ ARTEFACTS = {
     "evaluation.json": "every held-out episode",
     "sft/, grpo/": "models; open them with from_pretrained",
 }
-
-RESOLUTION = 64
-"""Side of the square crops that the tiny agent works on, in pixels."""
-
-MODEL_SIZE = TinySize(image_side=32)
-"""The agent sees each photo at 32 pixels, as 4 image tokens: enough for global sliders, and four times as fast."""
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Settings of the main job.
-
-    Args:
-        photos: Folders of the user's own training photos; empty for the samples.
-        seed: Seed of data, weights and sampling.
-        sft_steps: Steps of supervised fine-tuning.
-        sft_batch: Examples per step.
-        grpo_iterations: Iterations of GRPO.
-        prompts_per_iteration: Tasks per iteration.
-        group_size: Answers per task.
-        env_runners: Remote Ray env runners.
-        test_tasks: Held-out tasks, half of each kind.
-    """
-
-    photos: tuple[str, ...] = ()
-    seed: int = 0
-    sft_steps: int = 2400
-    sft_batch: int = 44
-    grpo_iterations: int = 240
-    prompts_per_iteration: int = 16
-    group_size: int = 8
-    env_runners: int = 2
-    test_tasks: int = 480
-
-    def env_config(self, split: str) -> dict[str, Any]:
-        """Arguments of `RetouchEnv`: single-shot editing of crops, paid by the edit reward R = .7L + .3U."""
-        training = split == "train"
-        options: dict[str, Any] = {
-            "split": split,
-            "size": 1_000_000 if training else self.test_tasks,
-            "resolution": RESOLUTION,
-            "seed": self.seed,
-            "photos": list(self.photos) or None,
-        }
-        return {"toolset": "iea", "dataset": "samples", "dataset_kwargs": options, "reward": "edit", "max_turns": 1}
 
 
 class Demo:
@@ -106,9 +63,10 @@ class Demo:
             self.console.print(f"[green]Already done.[/] Results of [bold]{self.out}[/] (--fresh to start over):")
         started = time.perf_counter()
         base, sft, grpo = self.out / "base", self.out / "sft", self.out / "grpo"
-        if not (base / "config.json").is_file():
+        if not base.is_dir():
             self._say("1/4", "Building a tiny Qwen3-VL with random weights, and training its tokenizer")
-            build_tiny(base, IEA, words(), size=MODEL_SIZE, seed=self.config.seed)
+            fresh_base = build_tiny(self.out / "base.new", IEA, words(), size=MODEL_SIZE, seed=self.config.seed)
+            swap_folder(fresh_base, base)
         if not sft.is_dir():
             self._say("2/4", f"Supervised fine-tuning, {self.config.sft_steps} steps")
             self._fine_tune(base, sft)
@@ -124,10 +82,12 @@ class Demo:
         self._print_results()
 
     def _claim_folder(self, fresh: bool) -> None:
+        path = self.out / "config.json"
+        if not path.is_file() and self.out.is_dir() and any(self.out.iterdir()):
+            raise ConfigurationError(f"{self.out} holds other things than a demo. Choose an empty or new --out.")
         if fresh:
             shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / "config.json"
         wanted = json.loads(json.dumps(asdict(self.config)))
         if not path.is_file():
             path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
@@ -192,6 +152,6 @@ class Demo:
         )
         for line in describe_findings(report["findings"]):
             self.console.print(line)
-        self.console.print(f"This run took {report['minutes']} minutes. In [bold]{self.out}[/]:")
+        self.console.print(f"The run that finished it took {report['minutes']} minutes. In [bold]{self.out}[/]:")
         for name, meaning in ARTEFACTS.items():
             self.console.print(f"  {name:<20} {meaning}")
