@@ -27,13 +27,13 @@ from retouch_gym.types import Photo
 
 ASSETS = Path(__file__).parent / "assets"
 
-TRAIN_PHOTOS = ("chelsea", "flower", "grace_hopper", "hubble_deep_field", "immunohistochemistry", "retina")
+TRAIN_PHOTOS = ("flower", "grace_hopper", "hubble_deep_field", "immunohistochemistry", "retina", "rocket")
 """Shipped photos of the training split."""
 
-TEST_PHOTOS = ("astronaut", "china", "coffee", "rocket")
+TEST_PHOTOS = ("astronaut", "chelsea", "china", "coffee")
 """Shipped photos of the test split."""
 
-EVERYDAY_PHOTOS = (*TEST_PHOTOS, "chelsea", "flower", "grace_hopper")
+EVERYDAY_PHOTOS = (*TEST_PHOTOS, "flower", "grace_hopper", "rocket")
 """Shipped photos of people, things and places: the test split of whoever trains on photos of their own."""
 
 KINDS = ("instruct", "restore")
