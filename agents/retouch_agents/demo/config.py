@@ -32,9 +32,9 @@ class DemoConfig:
 
     photos: tuple[str, ...] = ()
     seed: int = 0
-    sft_steps: int = 2400
+    sft_steps: int = 2000
     sft_batch: int = 44
-    grpo_iterations: int = 240
+    grpo_iterations: int = 320
     prompts_per_iteration: int = 16
     group_size: int = 8
     env_runners: int = 2
