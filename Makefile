@@ -38,7 +38,7 @@ setup: $(VENV)/.ready ## Only set up the virtual environment
 $(VENV)/.ready: pyproject.toml scripts/check_prerequisites.py
 	@command -v "$(PYTHON)" >/dev/null || { echo "'$(PYTHON)' is not there; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(PYTHON)" scripts/check_prerequisites.py
-	@echo "Setting up $(VENV) (once; several minutes, about 2 GB) ..."
+	@echo "Setting up $(VENV) (once; several minutes, 2 GB, or more where pip has only the CUDA build of PyTorch) ..."
 	"$(PYTHON)" -m venv $(VENV)
 	@echo "[1/3] PyTorch (CPU)"
 	$(BIN)/python -m pip install --progress-bar on "torch==2.13.0"

@@ -6,6 +6,8 @@ only when they are called, so that ``--help`` loads no framework.
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
@@ -56,7 +58,7 @@ def load_plugin(entry: EntryPoint) -> typer.Typer:
         extra = EXTRAS.get(entry.module.partition(".")[0])
         cure = f"pip install 'retouch-gym[{extra}]'" if extra else f"install what {entry.module!r} needs"
         raise ConfigurationError(f"The command {entry.name!r} needs {error.name!r}: {cure}.") from error
-    single = typer.Typer(add_completion=False)
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     single.command(entry.name)(function)
     return single
 
@@ -67,10 +69,23 @@ def _add_plugin(entry: EntryPoint) -> None:
 
     # Everything after the name, --help too, belongs to the plug-in, which is not imported before it is called.
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-    described = app.command(
-        entry.name, help=f"Provided by {entry.module}.", add_help_option=False, context_settings=passed_on
-    )
+    described = app.command(entry.name, help=_summary(entry), add_help_option=False, context_settings=passed_on)
     described(run)
+
+
+def _summary(entry: EntryPoint) -> str:
+    """First line of the function's docstring, read from its source so that nothing heavy is imported."""
+    package, *inside = entry.module.split(".")
+    try:
+        # Only the top-level package is looked up: finding a submodule would import its parents.
+        spec = importlib.util.find_spec(package)
+        folder = next(iter(spec.submodule_search_locations or ())) if spec else ""
+        source = Path(folder, *inside).with_suffix(".py").read_text(encoding="utf-8")
+        functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    except (ImportError, OSError, StopIteration, SyntaxError, ValueError):
+        functions = []
+    texts = [ast.get_docstring(function) or "" for function in functions if function.name == entry.attr]
+    return next((text.splitlines()[0] for text in texts if text), f"Provided by {entry.module}.")
 
 
 @app.command()
