@@ -72,6 +72,10 @@ class Demo:
             self._fine_tune(base, sft)
         if not grpo.is_dir():
             self._say("3/4", f"GRPO on Ray RLlib, {self.config.grpo_iterations} iterations")
+            if self.config.env_runners:
+                self.console.print(
+                    "[dim]Ray may print a line about constructor arguments in the object store: harmless.[/]"
+                )
             with self._progress("GRPO", self.config.grpo_iterations) as show:
                 reinforce(sft, grpo, self._grpo_stage(), self.metrics, show)
         if not report.is_file():
