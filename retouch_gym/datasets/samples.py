@@ -39,7 +39,7 @@ EVERYDAY_PHOTOS = (*TEST_PHOTOS, "flower", "grace_hopper", "rocket")
 KINDS = ("instruct", "restore")
 SPLITS = ("train", "test")
 
-_SCENE_SHARE = 0.35
+_SCENE_SHARE = {False: 0.35, True: 0.1}
 _TRIES = 8
 _REMEDIES: dict[str, tuple[int, int, int]] = {
     "exposure": (35, 90, 90),
@@ -65,7 +65,7 @@ class SamplesDataset(Dataset):
     is the undamaged photo itself, and the recipe undoes the damage nearly.
 
     Task i depends on (seed, split, i) alone. Training photos are cropped, turned, mirrored, put together
-    and, in *instruct* tasks, recoloured; a third are procedural scenes. Test photos are cropped and
+    and, in *instruct* tasks, recoloured; some are procedural scenes. Test photos are cropped and
     mirrored only. Photos are drawn again (up to 8 times) until they are ordinary: see
     `retouch_gym.datasets.augment.is_ordinary`.
 
@@ -78,6 +78,8 @@ class SamplesDataset(Dataset):
         photos: Folders of photos to train on instead of the shipped ones. The test split is then every
             shipped everyday photo.
         sliders: Sliders that *instruct* tasks use.
+        scenes: Share of training photos that are procedural scenes, 0..1. None: .35, or .1 with photos of your
+            own, which are more and more like what the agent will meet.
 
     Raises:
         DatasetError: If an option has no meaning, or a folder holds no photo.
@@ -94,6 +96,7 @@ class SamplesDataset(Dataset):
         seed: int = 0,
         photos: str | Path | Sequence[str | Path] | None = None,
         sliders: Sequence[str] = tuple(ADJECTIVES),
+        scenes: float | None = None,
     ) -> None:
         _check("split", [split], SPLITS)
         _check("kinds", kinds, KINDS)
@@ -101,12 +104,15 @@ class SamplesDataset(Dataset):
         for name, value, least in (("size", size, 1), ("resolution", resolution, 8), ("seed", seed, 0)):
             if type(value) is not int or value < least:
                 raise DatasetError(f"{name} = {value!r} should be a whole number of at least {least}.")
+        if scenes is not None and not 0 <= scenes <= 1:
+            raise DatasetError(f"scenes = {scenes!r} should be a share between 0 and 1.")
         self.split = split
         self.size = size
         self.kinds = tuple(kinds)
         self.resolution = resolution
         self.seed = seed
         self.sliders = tuple(sliders)
+        self.scenes = _SCENE_SHARE[photos is not None] if scenes is None else scenes
         self.files = _files(split, photos)
 
     def __len__(self) -> int:
@@ -180,7 +186,7 @@ class SamplesDataset(Dataset):
         return photo
 
     def _draw_training_photo(self, rng: np.random.Generator) -> Photo:
-        if rng.random() < _SCENE_SHARE:
+        if rng.random() < self.scenes:
             return Scene(int(rng.integers(2**32)), self.resolution)
         first = self._draw_crop(rng)
         if rng.random() < 0.2:

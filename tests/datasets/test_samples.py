@@ -166,6 +166,7 @@ def test_tasks_are_small_and_pickle() -> None:
         ({"size": 0}, "size = 0"),
         ({"resolution": 2.5}, "resolution = 2.5"),
         ({"seed": -1}, "seed = -1"),
+        ({"scenes": 1.5}, "scenes = 1.5"),
         ({"photos": []}, "photos is empty"),
         ({"photos": "no/such/folder"}, "No photo below 'no/such/folder'"),
     ],
