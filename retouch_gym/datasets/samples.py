@@ -39,7 +39,7 @@ EVERYDAY_PHOTOS = (*TEST_PHOTOS, "flower", "grace_hopper", "rocket")
 KINDS = ("instruct", "restore")
 SPLITS = ("train", "test")
 
-_SCENE_SHARE = {False: 0.35, True: 0.1}
+_SCENES, _SCENES_AMONG_OWN_PHOTOS = 0.35, 0.1
 _TRIES = 8
 _REMEDIES: dict[str, tuple[int, int, int]] = {
     "exposure": (35, 90, 90),
@@ -112,7 +112,8 @@ class SamplesDataset(Dataset):
         self.resolution = resolution
         self.seed = seed
         self.sliders = tuple(sliders)
-        self.scenes = _SCENE_SHARE[photos is not None] if scenes is None else scenes
+        usual = _SCENES if photos is None else _SCENES_AMONG_OWN_PHOTOS
+        self.scenes = usual if scenes is None else scenes
         self.files = _files(split, photos)
 
     def __len__(self) -> int:
