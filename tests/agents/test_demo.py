@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from rich.console import Console
 from transformers import AutoModelForImageTextToText
 
@@ -14,8 +15,12 @@ from retouch_agents.demo.baselines import auto_levels, mean_recipe
 from retouch_agents.demo.config import DemoConfig
 from retouch_agents.demo.metrics_log import MetricsLog
 from retouch_agents.demo.pipeline import Demo
+from retouch_agents.demo.reinforce import GRPOStage, reinforce
+from retouch_agents.models import load_model
+from retouch_agents.tiny import TinySize, build_tiny
 from retouch_gym.datasets import get_dataset
 from retouch_gym.errors import ConfigurationError
+from retouch_gym.tools import IEA
 
 SMALL = DemoConfig(
     sft_steps=4, sft_batch=4, grpo_iterations=2, prompts_per_iteration=2, group_size=2, env_runners=0, test_tasks=16
@@ -49,6 +54,33 @@ def test_the_main_job_runs_resumes_and_says_when_it_is_done(tmp_path: Path) -> N
     assert "Already done" in console.export_text()
     with pytest.raises(ConfigurationError, match=r"seed = 0 there, 1 now"):
         Demo(out, replace(SMALL, seed=1), Console(quiet=True)).run()
+
+
+@pytest.mark.ray
+def test_interrupted_reinforcement_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    doubles = "retouch_gym.testing.doubles"
+    env = {"dataset": f"{doubles}:TinyDataset", "renderer": f"{doubles}:TinyRenderer", "reward": "edit", "max_turns": 1}
+    stage = GRPOStage(env, iterations=4, prompts_per_iteration=2, group_size=2, env_runners=0, checkpoint_every=2)
+    size = TinySize(hidden=32, layers=1, heads=2, vision_hidden=16, vision_layers=1, image_side=32)
+    model = build_tiny(tmp_path / "model", IEA, ["cooler", "brighter"], size=size)
+
+    def stop_at_three(step: int, text: str) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    logs = {name: MetricsLog(tmp_path / f"{name}.jsonl") for name in ("straight", "cut")}
+    reinforce(model, tmp_path / "straight", stage, logs["straight"], lambda step, text: None)
+    with pytest.raises(KeyboardInterrupt):
+        reinforce(model, tmp_path / "cut", stage, logs["cut"], stop_at_three)
+    assert not (tmp_path / "cut").exists()
+    reinforce(model, tmp_path / "cut", stage, logs["cut"], lambda step, text: None)
+
+    rewards = {name: [(row["step"], row["reward"]) for row in log.read()] for name, log in logs.items()}
+    assert rewards["cut"] == rewards["straight"]
+    assert [step for step, _ in rewards["cut"]] == [1, 2, 3, 4]
+    straight, again = (load_model(tmp_path / name).state_dict() for name in logs)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    assert not (tmp_path / "cut.checkpoint").exists()
 
 
 def test_a_folder_with_other_things_is_never_deleted(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from retouch_agents.demo.metrics_log import MetricsLog
 from retouch_agents.rllib import GRPO, GRPOConfig
 from retouch_agents.rllib.cluster import start_ray
 
-CHECKPOINT_EVERY = 25
 Show = Callable[[int, str], None]
 
 
@@ -32,6 +31,7 @@ class GRPOStage:
         env_runners: Remote Ray env runners; 0 samples in this process.
         learning_rate: Peak learning rate; falls linearly to a tenth of it.
         seed: Seed of the order of tasks and of sampling.
+        checkpoint_every: Iterations between two checkpoints to resume from.
     """
 
     env_config: Mapping[str, Any]
@@ -41,6 +41,7 @@ class GRPOStage:
     env_runners: int = 2
     learning_rate: float = 2e-4
     seed: int = 0
+    checkpoint_every: int = 25
 
     def algorithm_config(self, model: Path) -> AlgorithmConfig:
         """RLlib's config of the run."""
@@ -105,7 +106,7 @@ def _train(algorithm: GRPO, stage: GRPOStage, checkpoint: Path, metrics: Metrics
         row["reward"] = row.pop("reward_mean", float("nan"))
         metrics.append("grpo", {"step": step, **row})
         show(step, f"reward {row['reward']:+.3f}")
-        if step % CHECKPOINT_EVERY == 0 and step < stage.iterations:
+        if step % stage.checkpoint_every == 0 and step < stage.iterations:
             fresh = checkpoint.with_name(checkpoint.name + ".new")
             shutil.rmtree(fresh, ignore_errors=True)
             algorithm.save_to_path(str(fresh.resolve()))
