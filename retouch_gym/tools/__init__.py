@@ -1,20 +1,33 @@
 """Tools: what an agent may call, with the JSON Schema of its arguments and what a call does."""
 
-from retouch_gym.tools.base import Arguments, Control, Effect, FinishTool, SliderTool, Tool, ToolSpec
+from retouch_gym.tools.base import (
+    Arguments,
+    Control,
+    Effect,
+    FinishTool,
+    SliderTool,
+    SummarizeTool,
+    Tool,
+    ToolSpec,
+    UndoTool,
+)
 from retouch_gym.tools.iea import IEA, IEA_COMPAT
-from retouch_gym.tools.toolset import TOOLSETS, Toolset, get_toolset
+from retouch_gym.tools.toolset import SUMMARY, TOOLSETS, Toolset, get_toolset
 
 __all__ = [
     "IEA",
     "IEA_COMPAT",
+    "SUMMARY",
     "TOOLSETS",
     "Arguments",
     "Control",
     "Effect",
     "FinishTool",
     "SliderTool",
+    "SummarizeTool",
     "Tool",
     "ToolSpec",
     "Toolset",
+    "UndoTool",
     "get_toolset",
 ]

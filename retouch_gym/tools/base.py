@@ -72,10 +72,19 @@ class Control:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one valid call does: control values to set, and whether the agent is done."""
+    """What one valid call does.
+
+    Args:
+        controls: Control values to set.
+        finish: Whether the agent is done.
+        undo: Whether the last change is taken back.
+        text: What the agent says of the edit, where words are asked for.
+    """
 
     controls: Mapping[str, float] = field(default_factory=dict)
     finish: bool = False
+    undo: bool = False
+    text: str | None = None
 
 
 class Tool(ABC):
@@ -195,3 +204,48 @@ class FinishTool(Tool):
     def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
         """No arguments."""
         return {}
+
+
+class UndoTool(Tool):
+    """Takes back the last change of the recipe; called again, the one before it."""
+
+    name = "undo"
+    description = "Takes back your last change. Call it again to go back further."
+    arguments = Arguments
+
+    def effect(self, arguments: Any) -> Effect:
+        """Take back the last change."""
+        return Effect(undo=True)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
+        """No arguments."""
+        return {}
+
+
+MAX_SUMMARY = 4_000
+"""Most characters of a summary."""
+
+
+class SummaryArguments(Arguments):
+    """What the agent says."""
+
+    text: str = pydantic.Field(
+        min_length=1, max_length=MAX_SUMMARY, description="What the user wanted, as one request in plain words."
+    )
+
+
+class SummarizeTool(Tool):
+    """Says in words what the user wanted, where before and after are shown. Ends the episode."""
+
+    name = "summarize"
+    description = "Say in one request what the user wanted who turned the first photo into the second."
+    arguments = SummaryArguments
+
+    def effect(self, arguments: Any) -> Effect:
+        """Note the text and end the episode."""
+        return Effect(finish=True, text=arguments.text)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
+        """Draw a few adjectives."""
+        words = rng.choice(("brighter", "darker", "warmer", "cooler", "more vivid", "flatter"), 2, replace=False)
+        return {"text": f"make it {words[0]} and {words[1]}."}

@@ -7,7 +7,7 @@ published editor does, and its recipes render with that editor's quirks.
 
 from __future__ import annotations
 
-from retouch_gym.tools.base import Control, FinishTool, SliderTool
+from retouch_gym.tools.base import Control, FinishTool, SliderTool, UndoTool
 from retouch_gym.tools.toolset import Toolset
 
 SLIDERS: dict[str, str] = {
@@ -39,7 +39,7 @@ def _toolset(name: str, one_sided: frozenset[str]) -> Toolset:
         SliderTool(Control(slider, 0 if slider in one_sided else -100, 100), description)
         for slider, description in SLIDERS.items()
     ]
-    return Toolset(name, (*sliders, FinishTool()))
+    return Toolset(name, (*sliders, FinishTool(), UndoTool()))
 
 
 IEA = _toolset("iea", ONE_SIDED)

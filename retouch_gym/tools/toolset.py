@@ -9,7 +9,7 @@ from functools import cached_property
 
 from retouch_gym.errors import ConfigurationError, ToolError
 from retouch_gym.resolve import resolve
-from retouch_gym.tools.base import Control, Effect, Tool, ToolSpec, show
+from retouch_gym.tools.base import Control, Effect, SummarizeTool, Tool, ToolSpec, show
 from retouch_gym.types import ToolCall
 
 MAX_CALLS = 64
@@ -90,9 +90,13 @@ class Toolset:
         return f". Did you mean {close[0]!r}?" if close else f"; known tools: {', '.join(self.by_name)}"
 
 
+SUMMARY = Toolset("summary", (SummarizeTool(),))
+"""What may be called where before and after are shown and words are asked for."""
+
 TOOLSETS: Mapping[str, str] = {
     "iea": "retouch_gym.tools.iea:IEA",
     "iea-compat": "retouch_gym.tools.iea:IEA_COMPAT",
+    "summary": "retouch_gym.tools.toolset:SUMMARY",
 }
 """Short names of the toolsets that come with the package."""
 

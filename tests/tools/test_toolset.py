@@ -24,7 +24,7 @@ PUBLISHED = [
 def test_the_sixteen_sliders_of_the_paper() -> None:
     for toolset in (IEA, IEA_COMPAT):
         assert list(toolset.controls) == PUBLISHED
-        assert [tool.name for tool in toolset.tools] == [*PUBLISHED, "finish"]
+        assert [tool.name for tool in toolset.tools] == [*PUBLISHED, "finish", "undo"]
     assert {name for name in PUBLISHED if IEA.controls[name].low == 0} == {"fade", "grain"}
     assert all(control.low == -100 and control.high == 100 for control in IEA_COMPAT.controls.values())
 
