@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.tasks import Mode
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,25 @@ _VAGUE_REQUESTS = (
     "bring this back to normal, please.",
 )
 
+MODE_REQUESTS: Mapping[Mode, tuple[str, ...]] = {
+    "summary": (
+        "say what was asked for.",
+        "what did the user want here.",
+        "put the edit into words.",
+    ),
+    "match": (
+        "make the photo look like the second one.",
+        "please make this look like the second picture.",
+        "i want this to look like the second photo.",
+    ),
+    "transfer": (
+        "do to this photo what was done to the example.",
+        "edit the picture like the example, please.",
+        "i want this changed like the example.",
+    ),
+}
+"""What is asked where the photos say the rest. `words` leaves these words out unless it is asked for them."""
+
 
 def draw_instruction(rng: np.random.Generator, sliders: Sequence[str]) -> tuple[str, str, Recipe, Recipe]:
     """Draw a request that names effects and strengths.
@@ -111,8 +132,82 @@ def draw_instruction(rng: np.random.Generator, sliders: Sequence[str]) -> tuple[
         read[slider] = sign * strength.middle
         adverb = strength.adverbs[int(rng.integers(len(strength.adverbs)))]
         phrases.append(f"{adverb} {positive if sign > 0 else negative}".strip())
-    request = _REQUESTS[int(rng.integers(len(_REQUESTS)))].format(join(phrases))
-    return request, f"it should be {join(phrases)}.", Recipe("iea", drawn), Recipe("iea", read)
+    return draw_request(rng, phrases), say(phrases), Recipe("iea", drawn), Recipe("iea", read)
+
+
+def has_words(slider: str, change: float) -> bool:
+    """Whether a user of these words can ask for a slider to be moved by `change` (nobody asks for less fade)."""
+    return change != 0 and slider in ADJECTIVES and ADJECTIVES[slider][0 if change > 0 else 1] is not None
+
+
+def draw_phrase(rng: np.random.Generator, slider: str, change: float) -> str:
+    """Words for moving a slider by `change`, for instance ``"slightly warmer"`` for temperature and 20.
+
+    The adverb is of the strength whose range holds `change` or is the nearest to it.
+
+    Raises:
+        ValueError: If there are no words for it. See `has_words`.
+    """
+    if not has_words(slider, change):
+        raise ValueError(f"No words for moving {slider!r} by {change:g}; ask has_words first.")
+    amount = abs(change)
+    strength = next((strength for strength in STRENGTHS if amount < strength.high + STEP / 2), STRENGTHS[-1])
+    adverb = strength.adverbs[int(rng.integers(len(strength.adverbs)))]
+    return f"{adverb} {ADJECTIVES[slider][0 if change > 0 else 1]}".strip()
+
+
+def describe_change(rng: np.random.Generator, old: Recipe, new: Recipe) -> list[str]:
+    """Phrases for the way from one recipe to another, one per slider that differs, in a drawn order.
+
+    Sliders and directions without words (see `has_words`) are left out, so the list may be empty.
+    """
+    changes = {name: new[name] - old[name] for name in ADJECTIVES if has_words(name, new[name] - old[name])}
+    names = list(changes)
+    return [draw_phrase(rng, names[index], changes[names[index]]) for index in rng.permutation(len(names)).tolist()]
+
+
+def draw_request(rng: np.random.Generator, phrases: Sequence[str]) -> str:
+    """Draw a sentence that asks for phrases (at least one), for instance ``"make it warmer and flatter."``."""
+    return _REQUESTS[int(rng.integers(len(_REQUESTS)))].format(join(phrases))
+
+
+def draw_mode_request(rng: np.random.Generator, mode: Mode) -> str:
+    """Draw a sentence of `MODE_REQUESTS`."""
+    return MODE_REQUESTS[mode][int(rng.integers(len(MODE_REQUESTS[mode])))]
+
+
+def say(phrases: Sequence[str]) -> str:
+    """The reasoning that goes with phrases (at least one)."""
+    return f"it should be {join(phrases)}."
+
+
+def read_request(text: str) -> dict[str, int]:
+    """What a perfect reader takes a request for: slider to the change asked for, the middle of its strength.
+
+    Inverse of `draw_request` up to the width of the strengths; empty for a vague request.
+    """
+    strengths = {adverb: strength for strength in STRENGTHS for adverb in strength.adverbs}
+    changes = {}
+    for adverb, adjective in _phrase_pattern().findall(text):
+        slider, sign = _meanings()[adjective]
+        changes[slider] = sign * strengths[adverb].middle
+    return changes
+
+
+@cache
+def _meanings() -> Mapping[str, tuple[str, int]]:
+    pairs = [
+        (slider, sign, text) for slider, texts in ADJECTIVES.items() for sign, text in zip((1, -1), texts, strict=True)
+    ]
+    return {text: (slider, sign) for slider, sign, text in pairs if text}
+
+
+@cache
+def _phrase_pattern() -> re.Pattern[str]:
+    # The longer adjective first: "brighter in the corners" is not "brighter".
+    adjectives = "|".join(sorted(_meanings(), key=len, reverse=True))
+    adverbs = "|".join(adverb for strength in STRENGTHS for adverb in strength.adverbs if adverb)
+    return re.compile(rf"(?:\b({adverbs}) )?\b({adjectives})\b")
 
 
 def draw_vague_instruction(rng: np.random.Generator) -> str:
@@ -131,9 +226,10 @@ def join(phrases: Sequence[str]) -> str:
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def words() -> tuple[str, ...]:
-    """Every word that the grammar can write, sorted."""
+def words(*modes: Mode) -> tuple[str, ...]:
+    """Every word that the grammar can write, sorted, with those of `MODE_REQUESTS` for the modes given."""
     texts = [*_REQUESTS, *_VAGUE_REQUESTS, "it should be the photo is and"]
+    texts += [text for mode in modes for text in MODE_REQUESTS.get(mode, ())]
     texts += [adverb for strength in STRENGTHS for adverb in strength.adverbs]
     texts += [text for pair in (*ADJECTIVES.values(), *FAULTS.values()) for text in pair if text]
     return tuple(sorted({word for text in texts for word in re.findall(r"[a-z]+", text)}))
