@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import ProcessorMixin
 
-from retouch_agents.answers import format_answer, parse_answer
 from retouch_agents.encoding import Prompt
 from retouch_agents.models import load_processor
-from retouch_agents.prompts import PromptTemplate, build_messages
+from retouch_agents.prompts import build_messages, load_prompt, save_prompt
+from retouch_gym.chat import AnswerFormat, Message, PromptTemplate, get_answer_format, photos_of, to_pil
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.tools.toolset import Toolset
-from retouch_gym.types import Action
+from retouch_gym.types import Action, ToolCall
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 _NOT_FEATURES = frozenset({"input_ids", "attention_mask", *_PER_TOKEN})
@@ -29,27 +29,39 @@ class ChatFormat:
         processor: Tokenizer and image processor of the model.
         toolset: The environment's toolset.
         template: The words around the photo.
+        answer_format: How it answers: a short name, ``"module:attribute"`` or an `AnswerFormat`.
+
+    Raises:
+        ConfigurationError: If the answer format is not known.
     """
 
-    def __init__(self, processor: ProcessorMixin, toolset: Toolset, template: PromptTemplate) -> None:
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        toolset: Toolset,
+        template: PromptTemplate,
+        answer_format: str | AnswerFormat = "iea",
+    ) -> None:
         self.processor = processor
         self.tokenizer: Any = processor.tokenizer
         self.toolset = toolset
         self.template = template
+        self.answer_format = get_answer_format(answer_format)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, toolset: Toolset) -> ChatFormat:
-        """The format of a checkpoint: its processor, and the prompt template saved beside it.
+        """The format of a checkpoint: its processor, and the template and answer format saved beside it.
 
         Raises:
             ModelError: If the processor cannot be loaded.
+            ConfigurationError: If the file of the prompt holds none.
         """
-        return cls(load_processor(folder), toolset, PromptTemplate.load(folder))
+        return cls(load_processor(folder), toolset, *load_prompt(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write processor and prompt template into a checkpoint folder."""
+        """Write processor, prompt template and answer format into a checkpoint folder."""
         self.processor.save_pretrained(str(folder))
-        self.template.save(folder)
+        save_prompt(folder, self.template, self.answer_format)
 
     @property
     def eos_id(self) -> int:
@@ -63,11 +75,25 @@ class ChatFormat:
         return self.eos_id if pad is None else int(pad)
 
     def encode(self, observation: Mapping[str, Any]) -> Prompt:
-        """Encode an observation of `Retouch/Retouch-v0` into a prompt that ends where the model begins."""
-        messages = build_messages(self._disarm(observation), self.template, self.toolset)
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        image = messages[-1]["content"][0]["image"]
-        encoded = self.processor(text=[text], images=[image], return_tensors="np")
+        """Encode an observation of `Retouch/Retouch-v0` into a prompt that ends where the model begins.
+
+        The photo as it is now is shown, and no other; for tasks that show more there is `encode_messages`.
+        """
+        return self._encode(
+            build_messages(observation, self.template, self.toolset, self.answer_format, clean=self._disarm)
+        )
+
+    def encode_messages(self, messages: Sequence[Message]) -> Prompt:
+        """Encode a conversation, for instance an observation of `Retouch/Chat-v0`, whatever photos it shows.
+
+        Args:
+            messages: Messages as in `retouch_gym.chat.messages`: photos as uint8 arrays.
+        """
+        return self._encode(to_pil([{**message, "content": self._clean(message["content"])} for message in messages]))
+
+    def _encode(self, messages: Sequence[Message]) -> Prompt:
+        text = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        encoded = self.processor(text=[text], images=photos_of(messages) or None, return_tensors="np")
         return Prompt(
             input_ids=np.asarray(encoded["input_ids"][0], dtype=np.int64),
             features={name: np.asarray(value) for name, value in encoded.items() if name not in _NOT_FEATURES},
@@ -76,20 +102,34 @@ class ChatFormat:
             },
         )
 
-    def _disarm(self, observation: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the tokenizer's special tokens out of every text, so that no request can open a turn or a photo."""
-        clean = dict(observation)
-        for name, value in observation.items():
-            if isinstance(value, str):
-                for token in self.tokenizer.all_special_tokens:
-                    value = value.replace(token, " ")
-                clean[name] = value
-        return clean
+    def _disarm(self, text: str) -> str:
+        """Take the tokenizer's special tokens out of a text, so that no request can open a turn or a photo."""
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, " ")
+        return text
+
+    def _clean(self, content: str | Sequence[Mapping[str, Any]]) -> str | list[dict[str, Any]]:
+        if isinstance(content, str):
+            return self._disarm(content)
+        return [
+            {**block, "text": self._disarm(block["text"])} if block.get("type") == "text" else dict(block)
+            for block in content
+        ]
 
     def target(self, reasoning: str, recipe: Recipe) -> NDArray[np.int64]:
-        """Token ids of the right answer, end token included, for supervised training."""
-        order = [name for name in self.toolset.controls if name in recipe.controls]
-        text = format_answer(reasoning, {name: recipe.controls[name] for name in order})
+        """Token ids of the right answer, end token included, for supervised training.
+
+        Raises:
+            ConfigurationError: If the answer format cannot hold the reasoning, as it has the format's tags in it.
+        """
+        calls = [
+            ToolCall(name, {"value": int(recipe[name]) if control.integer else recipe[name]})
+            for name, control in self.toolset.controls.items()
+            if name in recipe.controls
+        ]
+        if not calls and not self.answer_format.empty_plan:
+            calls = [ToolCall("finish")]
+        text = self.answer_format.write(reasoning, calls)
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return np.asarray([*ids, self.eos_id], dtype=np.int64)
 
@@ -97,6 +137,6 @@ class ChatFormat:
         """The text of sampled tokens, without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
-    def parse(self, text: str) -> Action:
-        """The tool calls in an answer. See `retouch_agents.answers.parse_answer`."""
-        return parse_answer(text)
+    def parse(self, text: str, task: str = "edit") -> Action:
+        """The tool calls in an answer. See `retouch_gym.chat.AnswerFormat.parse`."""
+        return self.answer_format.parse(text, task)

@@ -36,11 +36,15 @@ class AgentPolicy:
         """Answer each observation; what cannot be parsed becomes an `Unparsable`."""
         actions: list[Action] = []
         for start in range(0, len(observations), self.batch_size):
-            prompts = [self.chat.encode(observation) for observation in observations[start : start + self.batch_size]]
+            batch = observations[start : start + self.batch_size]
+            prompts = [self.chat.encode(observation) for observation in batch]
             answers = self.generator.generate(
                 prompts, group_size=1, temperature=0.0, max_new_tokens=self.max_new_tokens
             )
-            actions += [self.chat.parse(self.chat.decode(answer.token_ids)) for answer in answers]
+            actions += [
+                self.chat.parse(self.chat.decode(answer.token_ids), observation.get("task", "edit"))
+                for observation, answer in zip(batch, answers, strict=True)
+            ]
         return actions
 
 
@@ -48,14 +52,13 @@ def blindfold(policy: Policy) -> Policy:
     """The same policy with every photo replaced by mid-grey: what is left is what it reads from the words."""
 
     def blind(observations: Sequence[Observation]) -> Sequence[Action]:
-        grey = [
-            {
-                **observation,
-                "image": np.full_like(observation["image"], 128),
-                "original": np.full_like(observation["original"], 128),
-            }
-            for observation in observations
-        ]
-        return policy(grey)
+        return policy([_without_photos(observation) for observation in observations])
 
     return blind
+
+
+def _without_photos(observation: Observation) -> dict[str, Any]:
+    grey: dict[str, Any] = {name: np.full_like(observation[name], 128) for name in ("image", "original")}
+    if "context" in observation:
+        grey["context"] = tuple(np.full_like(photo, 128) for photo in observation["context"])
+    return {**observation, **grey}

@@ -1,101 +1,106 @@
-"""What a model is told: prompt templates as data that a user can replace.
-
-A template is two strings with the fields ``{instruction}``, ``{tools}``, ``{recipe}``, ``{feedback}``
-and ``{turns_left}``. It is saved beside a checkpoint, so that a model always meets the prompt that it
-was trained on.
-"""
+"""The prompt of a checkpoint: the words and the answer format that a model was trained with, beside its weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
-
+from retouch_gym.chat import (
+    ANSWER_FORMATS,
+    IEA_EDIT,
+    AnswerFormat,
+    Message,
+    PromptTemplate,
+    describe_history,
+    describe_photos,
+    get_answer_format,
+    opening,
+    to_pil,
+)
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools.toolset import Toolset
 
 FILE_NAME = "retouch_prompt.json"
 
+_FORMAT = "answer_format"
+_DEFAULT_FORMAT = "iea"
 
-@dataclass(frozen=True)
-class PromptTemplate:
-    """The words around the photo.
 
-    Args:
-        user: Text that follows the photo in the user's turn.
-        system: System turn; empty for none.
+def save_prompt(
+    folder: str | Path, template: PromptTemplate, answer_format: str | AnswerFormat = _DEFAULT_FORMAT
+) -> None:
+    """Write template and answer format into a checkpoint folder.
 
     Raises:
-        ConfigurationError: If a field in braces is not known.
+        ConfigurationError: If the answer format is one that could not be found again by its name.
     """
-
-    user: str
-    system: str = ""
-
-    def __post_init__(self) -> None:
-        try:
-            self.fill({"instruction": "", "recipe": "", "feedback": "", "turns_left": 1}, "")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigurationError(
-                f"Prompt template has an unknown field ({error}); known: instruction, tools, recipe, feedback, "
-                "turns_left. Write literal braces twice."
-            ) from error
-
-    def fill(self, observation: Mapping[str, Any], tools: str) -> tuple[str, str]:
-        """The system and the user text of an observation."""
-        fields = {name: observation[name] for name in ("instruction", "recipe", "feedback", "turns_left")}
-        return self.system.format(tools=tools, **fields), self.user.format(tools=tools, **fields)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the template into a checkpoint folder."""
-        (Path(folder) / FILE_NAME).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> PromptTemplate:
-        """The template of a checkpoint folder; `IEA_EDIT` where there is none."""
-        path = Path(folder) / FILE_NAME
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else IEA_EDIT
+    data = {**template.to_dict(), _FORMAT: _name_of(get_answer_format(answer_format))}
+    (Path(folder) / FILE_NAME).write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-IEA_EDIT = PromptTemplate(
-    system=(
-        "You are a photo retoucher. You see a photo and a request, think briefly, and set sliders.\n"
-        "Sliders (integers, 0 leaves the photo untouched):\n{tools}\n"
-        "Answer exactly in this form, naming only the sliders that you move:\n"
-        '<think>what the photo needs</think><answer>{{"slider": value}}</answer>'
-    ),
-    user="Request: {instruction}",
-)
-"""For pretrained models: lists every slider with its range and meaning."""
+def load_prompt(folder: str | Path) -> tuple[PromptTemplate, AnswerFormat]:
+    """Template and answer format of a checkpoint folder; `IEA_EDIT` and ``"iea"`` where it says nothing of them.
 
-BARE = PromptTemplate(user=" {instruction}")
-"""The instruction alone, for tiny models that learn the sliders from examples."""
-
-
-def describe_tools(toolset: Toolset) -> str:
-    """One line per control: name, range, meaning."""
-    lines = []
-    for tool in toolset.tools:
-        for control in tool.controls:
-            lines.append(f"- {control.name} ({control.low:g}..{control.high:g}): {tool.description}")
-    return "\n".join(lines)
+    Raises:
+        ConfigurationError: If the file is there and holds no prompt.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return IEA_EDIT, get_answer_format(_DEFAULT_FORMAT)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        name = data.pop(_FORMAT, _DEFAULT_FORMAT) if isinstance(data, dict) else _DEFAULT_FORMAT
+        return PromptTemplate.from_dict(data), get_answer_format(name)
+    except ValueError as error:
+        raise ConfigurationError(f"{str(path)!r} holds no prompt: {error}") from error
 
 
-def build_messages(observation: Mapping[str, Any], template: PromptTemplate, toolset: Toolset) -> list[dict[str, Any]]:
-    """Chat messages with the photo as a PIL image, as Hugging Face chat templates take them.
+def copy_prompt(source: str | Path, target: str | Path) -> None:
+    """Write the prompt of one checkpoint folder into another."""
+    save_prompt(target, *load_prompt(source))
+
+
+def build_messages(
+    observation: Mapping[str, Any],
+    template: PromptTemplate,
+    toolset: Toolset,
+    answer_format: str | AnswerFormat = _DEFAULT_FORMAT,
+    clean: Callable[[str], str] = str,
+) -> list[Message]:
+    """Chat messages with the photo as it is now as a PIL image, as Hugging Face chat templates take them.
 
     Args:
         observation: An observation of `Retouch/Retouch-v0`.
         template: The words around the photo.
         toolset: The environment's toolset.
+        answer_format: How the model is to answer.
+        clean: Applied to every text of the observation.
     """
-    system, user = template.fill(observation, describe_tools(toolset))
-    photo = {"type": "image", "image": PIL.Image.fromarray(observation["image"])}
-    messages = [{"role": "user", "content": [photo, {"type": "text", "text": user}]}]
-    if system:
-        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
-    return messages
+    spoken = get_answer_format(answer_format)
+    values = {name: clean(str(observation.get(name, ""))) for name in ("instruction", "recipe", "feedback")}
+    values["history"] = clean(describe_history(json.loads(observation.get("history") or "[]")))
+    values["turns_left"] = str(observation["turns_left"])
+    values["tools"] = spoken.tools(toolset)
+    values["guide"] = spoken.guide(str(observation.get("task", "edit")))
+    values["photos"] = describe_photos(["the photo as it is now"])
+    return to_pil(opening(template, values, [observation["image"]]))
+
+
+def _name_of(answer_format: AnswerFormat) -> str:
+    kind = type(answer_format)
+    for name in (answer_format.name, f"{kind.__module__}:{kind.__qualname__}"):
+        if (name in ANSWER_FORMATS or ":" in name) and _finds(name, answer_format):
+            return name
+    raise ConfigurationError(
+        f"Answer format {answer_format!r} cannot be saved by name: {kind.__qualname__}() of module {kind.__module__!r} "
+        "is not equal to it. Make it a frozen dataclass at module level whose defaults are the settings in use."
+    )
+
+
+def _finds(name: str, answer_format: AnswerFormat) -> bool:
+    try:
+        return get_answer_format(name) == answer_format
+    except (ConfigurationError, TypeError):
+        return False

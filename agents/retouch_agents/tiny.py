@@ -25,7 +25,8 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from retouch_agents.prompts import BARE, PromptTemplate
+from retouch_agents.prompts import save_prompt
+from retouch_gym.chat import BARE, PromptTemplate
 from retouch_gym.tools.toolset import Toolset
 
 _SPECIAL = ("<|endoftext|>", "<unk>", "<|im_start|>", "<|im_end|>")
@@ -167,7 +168,7 @@ def build_tiny(
         ids.pad_token_id, ids.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     model.save_pretrained(target)
     processor.save_pretrained(target)
-    template.save(target)
+    save_prompt(target, template)
     return target
 
 

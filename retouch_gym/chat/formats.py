@@ -46,9 +46,11 @@ class AnswerFormat(ABC):
 
     Attributes:
         name: Short name, unique among the formats in use.
+        empty_plan: Whether a plan without calls can be written.
     """
 
     name: ClassVar[str]
+    empty_plan: ClassVar[bool] = True
 
     @abstractmethod
     def read(self, text: str, task: str) -> Sequence[ToolCall]:

@@ -24,6 +24,7 @@ class ToolCallFormat(AnswerFormat):
     """
 
     name: ClassVar[str] = "tool_call"
+    empty_plan: ClassVar[bool] = False
 
     def read(self, text: str, task: str) -> Sequence[ToolCall]:
         """Read the blocks. See `AnswerFormat.read`."""

@@ -14,9 +14,19 @@ from retouch_agents.chat import ChatFormat
 from retouch_agents.encoding import collate
 from retouch_agents.errors import ModelError
 from retouch_agents.models import load_model, load_processor
-from retouch_agents.prompts import BARE, IEA_EDIT, PromptTemplate, build_messages
+from retouch_agents.prompts import FILE_NAME, build_messages, copy_prompt, load_prompt, save_prompt
 from retouch_agents.tiny import TinySize, build_tiny, build_tokenizer
 from retouch_gym import Recipe, ToolCall
+from retouch_gym.chat import (
+    ANSWER_FORMATS,
+    BARE,
+    IEA_EDIT,
+    AnswerFormat,
+    IEAFormat,
+    PromptTemplate,
+    get_answer_format,
+    user_message,
+)
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools import IEA
 
@@ -103,11 +113,72 @@ def test_the_same_seed_builds_the_same_weights_and_leaves_the_global_generator(t
 
 
 def test_a_prompt_template_travels_with_the_checkpoint(folder: Path, tmp_path: Path) -> None:
-    assert PromptTemplate.load(folder) == BARE
-    assert PromptTemplate.load(tmp_path) == IEA_EDIT
-    own = PromptTemplate(user="{instruction} ({turns_left})", system="be brief")
-    own.save(tmp_path)
-    assert PromptTemplate.load(tmp_path) == own
+    assert load_prompt(folder) == (BARE, IEAFormat())
+    assert load_prompt(tmp_path) == (IEA_EDIT, IEAFormat())
+    own = PromptTemplate(user="{instruction} ({turns_left})", system="be brief", follow_up="{feedback}")
+    save_prompt(tmp_path, own, "tool_call")
+    assert load_prompt(tmp_path) == (own, get_answer_format("tool_call"))
+    (tmp_path / "copy").mkdir()
+    copy_prompt(tmp_path, tmp_path / "copy")
+    assert load_prompt(tmp_path / "copy") == load_prompt(tmp_path)
+
+
+def test_a_checkpoint_of_the_first_release_still_loads(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text('{"user": " {instruction}", "system": ""}')
+    assert load_prompt(tmp_path) == (BARE, IEAFormat())
+    (tmp_path / FILE_NAME).write_text('{"usr": " {instruction}"}')
+    with pytest.raises(ConfigurationError, match=f"{FILE_NAME}.*the keys .'usr'"):
+        load_prompt(tmp_path)
+
+
+class LocalFormat(IEAFormat):
+    """Says that it is another than the built-in of its name."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalFormat)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class NeverEqual(LocalFormat):
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 2
+
+
+def test_an_answer_format_that_cannot_be_found_again_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="NeverEqual"):
+        save_prompt(tmp_path, BARE, NeverEqual())
+
+
+@pytest.mark.parametrize("name", ANSWER_FORMATS)
+def test_a_model_is_asked_and_taught_in_its_answer_format(folder: Path, tmp_path: Path, name: str) -> None:
+    template = PromptTemplate(user="{instruction}\n{guide}")
+    chat = ChatFormat(load_processor(folder), IEA, template, name)
+    spoken: AnswerFormat = get_answer_format(name)
+    assert spoken.example() in build_messages(observation(), template, IEA, spoken)[0]["content"][1]["text"]
+    written: list[str] = []
+    chat.tokenizer = lambda text, add_special_tokens: written.append(text) or {"input_ids": []}
+    chat.tokenizer.eos_token_id = 0
+    chat.target("it is dark", Recipe("iea", {"exposure": 20.0}))
+    chat.target("it is fine", Recipe("iea"))
+    assert chat.parse(written[0]) == (ToolCall("exposure", {"value": 20}),)
+    assert chat.parse(written[1]) in ((), (ToolCall("finish"),))
+    assert spoken.reasoning(written[0]) == "it is dark"
+    ChatFormat(load_processor(folder), IEA, template, name).save_pretrained(tmp_path)
+    assert ChatFormat.from_pretrained(tmp_path, IEA).answer_format == spoken
+
+
+def test_a_conversation_with_several_photos_is_encoded(chat: ChatFormat) -> None:
+    photos = [np.full((64, 64, 3), value, np.uint8) for value in (10, 250)]
+    one, two = (chat.encode_messages([user_message("warmer <|im_end|>", photos[:n])]) for n in (1, 2))
+    assert one.features["pixel_values"].shape[0] * 2 == two.features["pixel_values"].shape[0]
+    assert (two.input_ids == chat.eos_id).sum() == (chat.encode(observation("warmer")).input_ids == chat.eos_id).sum()
+    plain = chat.encode_messages([{"role": "user", "content": [{"type": "text", "text": "warmer"}]}])
+    assert "pixel_values" not in plain.features
 
 
 def test_the_full_prompt_names_every_slider_with_its_range() -> None:

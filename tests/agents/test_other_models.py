@@ -14,8 +14,9 @@ from retouch_agents.chat import ChatFormat
 from retouch_agents.encoding import collate
 from retouch_agents.generation import TransformersGenerator, distribution
 from retouch_agents.models import load_model
-from retouch_agents.prompts import BARE
+from retouch_agents.prompts import save_prompt
 from retouch_agents.tiny import build_tokenizer
+from retouch_gym.chat import BARE
 from retouch_gym.datasets.grammar import words
 from retouch_gym.tools import IEA
 
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chat_template=TEMPLATE,
     )
     processor.save_pretrained(root)
-    BARE.save(root)
+    save_prompt(root, BARE)
     return root
 
 
