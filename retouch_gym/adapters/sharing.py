@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retouch_gym.envs.retouch import RetouchEnv
+from retouch_gym.users.base import get_user
 
 
 def env_factory(**options: Any) -> Callable[[], RetouchEnv]:
@@ -26,7 +27,9 @@ def env_factory(**options: Any) -> Callable[[], RetouchEnv]:
         DatasetError: If the dataset cannot be found or is empty.
     """
     template = RetouchEnv(**options)
-    with_kwargs = {name.removesuffix("_kwargs") for name in options if name.endswith("_kwargs")}
-    shared = {name: getattr(template, name) for name in {"toolset", "dataset", "reward", "renderer"} | with_kwargs}
-    plain = {name: value for name, value in options.items() if not name.endswith("_kwargs")}
+    shared: dict[str, Any] = {name: getattr(template, name) for name in ("toolset", "dataset", "reward", "renderer")}
+    if options.get("user") is not None:
+        shared["user"] = get_user(options["user"], **(options.get("user_kwargs") or {}))
+    # The template's dataset has its modes applied already.
+    plain = {name: value for name, value in options.items() if name != "task" and not name.endswith("_kwargs")}
     return lambda: RetouchEnv(**{**plain, **shared})
