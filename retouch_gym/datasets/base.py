@@ -8,7 +8,7 @@ from typing import Any
 
 from retouch_gym.errors import ConfigurationError, DatasetError
 from retouch_gym.resolve import locate
-from retouch_gym.tasks import Task
+from retouch_gym.tasks import Mode, Task
 
 
 class Dataset(ABC):
@@ -24,6 +24,11 @@ class Dataset(ABC):
 
     name: str
     split: str
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What its tasks may ask of the agent; an environment offers its tools accordingly."""
+        return ("edit",)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -91,6 +96,7 @@ DATASETS: Mapping[str, str] = {
     "samples": "retouch_gym.datasets.samples:SamplesDataset",
     "folder": "retouch_gym.datasets.folder:FolderDataset",
     "pairs": "retouch_gym.datasets.pairs:PairsDataset",
+    "modes": "retouch_gym.datasets.modes:ModeDataset",
 }
 """Short names of the datasets that come with the package; ``"folder:PATH"`` passes PATH as `root`."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -179,35 +178,6 @@ def draw_mode_request(rng: np.random.Generator, mode: Mode) -> str:
 def say(phrases: Sequence[str]) -> str:
     """The reasoning that goes with phrases (at least one)."""
     return f"it should be {join(phrases)}."
-
-
-def read_request(text: str) -> dict[str, int]:
-    """What a perfect reader takes a request for: slider to the change asked for, the middle of its strength.
-
-    Inverse of `draw_request` up to the width of the strengths; empty for a vague request.
-    """
-    strengths = {adverb: strength for strength in STRENGTHS for adverb in strength.adverbs}
-    changes = {}
-    for adverb, adjective in _phrase_pattern().findall(text):
-        slider, sign = _meanings()[adjective]
-        changes[slider] = sign * strengths[adverb].middle
-    return changes
-
-
-@cache
-def _meanings() -> Mapping[str, tuple[str, int]]:
-    pairs = [
-        (slider, sign, text) for slider, texts in ADJECTIVES.items() for sign, text in zip((1, -1), texts, strict=True)
-    ]
-    return {text: (slider, sign) for slider, sign, text in pairs if text}
-
-
-@cache
-def _phrase_pattern() -> re.Pattern[str]:
-    # The longer adjective first: "brighter in the corners" is not "brighter".
-    adjectives = "|".join(sorted(_meanings(), key=len, reverse=True))
-    adverbs = "|".join(adverb for strength in STRENGTHS for adverb in strength.adverbs if adverb)
-    return re.compile(rf"(?:\b({adverbs}) )?\b({adjectives})\b")
 
 
 def draw_vague_instruction(rng: np.random.Generator) -> str:

@@ -14,13 +14,17 @@ from retouch_gym.images import is_image
 from retouch_gym.tasks import Task
 from retouch_gym.types import Photo
 
+_PLAIN = ("id", "instruction", "mode", "kind", "start", "history", "answer", "recipe")
+"""What of a task is compared by value."""
+
 
 def check_dataset(dataset: Dataset, *, other_splits: Iterable[Dataset] = (), max_tasks: int = 20) -> None:
     """Check that a dataset keeps the contract of `Dataset`.
 
     Ids are unique, never empty, and lead back to their index; tasks are built from ids without pixels and
     are the same in a pickled copy; photos load as uint8 (H, W, 3), twice the same, into arrays that the caller
-    owns; an unknown id or index is refused; no id and no photo of another split occurs here.
+    owns; every task's mode is among the dataset's, and has what the mode shows; an unknown id or index is refused;
+    no id and no photo of another split occurs here.
 
     Args:
         dataset: The dataset.
@@ -55,9 +59,11 @@ def _spread(count: int, most: int) -> Sequence[int]:
 def _check_task(dataset: Dataset, task: Task, task_id: str) -> None:
     assert task.id == task_id, f"{dataset.name}: the task of id {task_id!r} says its id is {task.id!r}."
     assert isinstance(task.instruction, str), f"{task_id}: the instruction is a {type(task.instruction).__name__}."
-    for name, photo in (("photo", task.photo), ("reference", task.reference)):
-        if photo is None and name == "reference":
-            continue
+    _check_mode(dataset, task)
+    photos = [("photo", task.photo), *((f"context photo {number}", photo) for number, photo in enumerate(task.context))]
+    if task.reference is not None:
+        photos.append(("reference", task.reference))
+    for name, photo in photos:
         assert isinstance(photo, Photo), f"{task_id}: the {name} is a {type(photo).__name__} without load()."
         first = photo.load()
         assert is_image(first), f"{task_id}: the {name} does not load as a uint8 (H, W, 3) array."
@@ -67,15 +73,23 @@ def _check_task(dataset: Dataset, task: Task, task_id: str) -> None:
         assert np.array_equal(photo.load(), expected), f"{task_id}: the {name} loads differently a second time."
 
 
+def _check_mode(dataset: Dataset, task: Task) -> None:
+    assert task.mode in dataset.modes, f"{task.id}: the mode {task.mode!r} is not among the dataset's {dataset.modes}."
+    photos = {"edit": 0, "refine": 0, "summary": 1, "match": 1, "transfer": 2}[task.mode]
+    count = len(task.context)
+    assert count == photos, f"{task.id}: {count} context photos; the mode {task.mode!r} shows {photos}."
+    if task.mode == "summary":
+        assert task.answer, f"{task.id}: a summary without the answer that is asked for."
+    if task.mode == "refine":
+        assert task.start is not None, f"{task.id}: a refinement that starts from nothing."
+
+
 def _check_copy(dataset: Dataset, task: Task, other: Task) -> None:
-    same = (task.id, task.instruction, task.kind, task.recipe) == (
-        other.id,
-        other.instruction,
-        other.kind,
-        other.recipe,
-    )
+    same = [getattr(task, name) for name in _PLAIN] == [getattr(other, name) for name in _PLAIN]
     assert same, f"{dataset.name}: task {task.id!r} is another one in a pickled copy."
-    assert _digest(task.photo) == _digest(other.photo), f"{task.id}: the photo is another one in a pickled copy."
+    photos, others = (task.photo, *task.context), (other.photo, *other.context)
+    alike = [_digest(photo) for photo in photos] == [_digest(photo) for photo in others]
+    assert alike, f"{task.id}: the photo is another one in a pickled copy."
 
 
 def _check_unknown(dataset: Dataset, count: int) -> None:

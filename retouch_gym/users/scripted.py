@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from retouch_gym.datasets.grammar import ADJECTIVES, STRENGTHS, draw_phrase, draw_request, has_words
+from retouch_gym.datasets.reader import moved
 from retouch_gym.errors import ConfigurationError, DatasetError
 from retouch_gym.images import resize
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.rewards.distance import pixel_distance
 from retouch_gym.rewards.rendering import render_each
 from retouch_gym.tasks import Episode
-from retouch_gym.tools.base import Control
 from retouch_gym.tools.toolset import get_toolset
 from retouch_gym.types import Image
 from retouch_gym.users.base import User
@@ -152,11 +152,3 @@ def thumbnail(image: Image) -> Image:
     """
     stride = -(-max(image.shape[:2]) // THUMBNAIL)
     return np.ascontiguousarray(image[::stride, ::stride])
-
-
-def moved(recipe: Recipe, control: Control, change: float) -> Recipe:
-    """The recipe with one control moved by `change`, as far as its range allows."""
-    value = min(max(recipe.controls.get(control.name, control.default) + change, control.low), control.high)
-    if value == control.default:
-        return recipe.without(control.name)
-    return Recipe(recipe.toolset, {**recipe.controls, control.name: value}, recipe.seed)

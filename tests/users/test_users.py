@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retouch_gym import Recipe
-from retouch_gym.datasets.grammar import read_request
+from retouch_gym.datasets.reader import follow, read_request
 from retouch_gym.datasets.samples import SamplesDataset
 from retouch_gym.errors import ConfigurationError, DatasetError
 from retouch_gym.images import Pixels, resize
@@ -22,7 +22,7 @@ from retouch_gym.testing import TinyDataset, TinyRenderer, check_user, make_epis
 from retouch_gym.tools import IEA
 from retouch_gym.types import Image
 from retouch_gym.users import USERS, ScriptedUser, User, get_user
-from retouch_gym.users.scripted import moved, thumbnail
+from retouch_gym.users.scripted import thumbnail
 
 NATIVE = get_renderer("native")
 TURNS = 6
@@ -41,11 +41,8 @@ def test_and_with_every_renderer(name: str, renderer: str) -> None:
 
 def obey(episode: Episode, request: str) -> Episode:
     """Do exactly what the words say, as a perfect reader takes them."""
-    recipe = episode.recipe
-    changes = read_request(request)
-    assert changes, f"no one could act on {request!r}"
-    for slider, change in changes.items():
-        recipe = moved(recipe, IEA.controls[slider], change)
+    recipe = follow(episode.recipe, request, IEA.controls)
+    assert recipe != episode.recipe, f"no one could act on {request!r}"
     done = make_episode(episode.task, recipe, episode.renderer)
     return dataclasses.replace(done, turns=(*episode.turns, Turn()))
 
