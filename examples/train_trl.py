@@ -136,7 +136,7 @@ def make_trainer(
         "save_strategy": "no",
         "logging_steps": 1,
         "bf16": False,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "disable_tqdm": True,
         "generation_kwargs": {"suppress_tokens": vision_tokens(processor)},
     }

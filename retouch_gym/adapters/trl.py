@@ -36,18 +36,18 @@ Neither TRL, datasets, torch nor transformers is imported here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
-from gymnasium import logger
 
 from retouch_gym.adapters.blocks import Block, BlockView, Content
 from retouch_gym.adapters.signatures import as_method
 from retouch_gym.datasets.base import Dataset, get_dataset
 from retouch_gym.envs.retouch import RetouchEnv
 from retouch_gym.envs.session import clip
-from retouch_gym.errors import ConfigurationError, RendererError, RewardError
+from retouch_gym.errors import ConfigurationError, RetouchError, RewardError
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch
 from retouch_gym.spaces import PlanSpace
 from retouch_gym.tasks import Episode
@@ -73,6 +73,7 @@ SYSTEM = (
 REFUSAL = "Refused: the episode is over and the photo is handed in. Answer without a tool call."
 """What a tool returns after the end of an episode."""
 
+_LOGGER = logging.getLogger(__name__)
 _MAX_RESULT = 400
 _RESERVED = frozenset({"reset", "get_reward"})
 
@@ -136,7 +137,8 @@ class ToolEnvironment:
             return REFUSAL
         try:
             observation, _, terminated, truncated, info = self._env.step(ToolCall(name, arguments))
-        except RendererError as error:
+        except RetouchError as error:
+            # Not the model's doing: TRL would show the error to it and train on.
             return self._fail(str(error))
         if truncated:
             return self._fail(str(info.get("reward_error")))
@@ -350,5 +352,5 @@ def _checked(environment: ToolEnvironment) -> RewardOutput:
         problem = f"Task {episode_of(environment).task.id!r} could not be scored: {output.error}"
         if environment._raises:
             raise RewardError(problem)
-        logger.warn(f"{problem}. The rollout is masked.")
+        _LOGGER.warning("%s. The rollout is masked.", problem)
     return output
