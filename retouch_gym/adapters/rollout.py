@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from retouch_gym.adapters.photos import data_url
 from retouch_gym.envs.retouch import RetouchEnv
-from retouch_gym.errors import RendererError, RewardError
+from retouch_gym.errors import RetouchError, RewardError
 from retouch_gym.tools.toolset import SUMMARY
 from retouch_gym.types import Action, Image, ToolCall, Unparsable
 
@@ -54,32 +54,33 @@ class Rollout:
         self.reward = 0.0
         self.components: dict[str, float] = {}
         self.turns = self.refused = 0
-        self._error: RewardError | RendererError | None = None
+        self._error: RetouchError | None = None
 
     @property
     def tools(self) -> list[dict[str, Any]]:
         """What may be called, as the ``tools`` of a chat API."""
-        toolset = SUMMARY if self.observation.get("task") == "summary" else self.env.toolset
+        toolset = SUMMARY if self.observation["task"] == "summary" else self.env.toolset
         return [spec.to_openai() for spec in toolset.specs]
 
     def opening(self, request: str) -> Message:
         """The first message: the photos of the task, earlier requests if there are any, and the request."""
         seen = self.observation
-        mode, context = seen.get("task", "edit"), seen.get("context", ())
-        labels = ("The photo:", *LABELS.get(mode, ()))
+        labels = ("The photo:", *LABELS.get(seen["task"], ()))
         parts: list[Message] = []
-        for number, photo in enumerate((seen["image"], *context)):
+        for number, photo in enumerate((seen["image"], *seen["context"])):
             parts += [_text(labels[number] if number < len(labels) else "Another photo:"), _photo(photo)]
-        earlier = json.loads(seen.get("history", "[]"))
+        earlier = json.loads(seen["history"])
         if earlier:
-            parts.append(_text("Earlier requests, already carried out: " + "; ".join(earlier)))
+            parts.append(_text(f"Earlier requests: {' '.join(earlier)}"))
+        if seen["recipe"] != "{}":
+            parts.append(_text(f"Sliders that are set: {seen['recipe']}"))
         parts.append(_text(request))
         return {"role": "user", "content": parts}
 
     def answer(self, message: Mapping[str, Any]) -> list[Message]:
         """Take one answer of the model, one turn.
 
-        A reward or a renderer that fails ends the episode; `settle` raises what went wrong.
+        What the machine does wrong (a reward or a renderer that fails) ends the episode; `settle` raises it.
 
         Args:
             message: The assistant's message, with ``content`` and ``tool_calls``.
@@ -89,7 +90,7 @@ class Rollout:
             the user says; a single user message if nothing was called.
         """
         calls: Sequence[Mapping[str, Any]] = message.get("tool_calls") or ()
-        asked = self.observation["instruction"]
+        said = self.observation["history"]
         self.turns += 1
         refused = self._step(read_action(calls, message.get("content")))
         self.refused += refused
@@ -101,8 +102,9 @@ class Rollout:
             return [{"role": "user", "content": result}]
         replies = [_result(call, "See the result of the last call of this message.") for call in calls[:-1]]
         replies.append(_result(calls[-1], result))
-        if seen["instruction"] != asked:
-            replies.append({"role": "user", "content": seen["instruction"]})
+        # A user who looked at the photo may ask again in the same words, so it is the history that tells.
+        if seen["history"] != said:
+            replies.append({"role": "user", "content": [_text(seen["instruction"])]})
         return replies
 
     def settle(self) -> None:
@@ -110,7 +112,7 @@ class Rollout:
 
         Raises:
             RewardError: If it could not be scored.
-            RendererError: If it could not be rendered.
+            RetouchError: Another, if it could not be rendered or its user could not speak.
         """
         while not self.over:
             self._step([])
@@ -121,7 +123,7 @@ class Rollout:
         """Take a turn; returns whether it was refused."""
         try:
             self.observation, reward, terminated, truncated, info = self.env.step(action)
-        except (RewardError, RendererError) as error:
+        except RetouchError as error:
             self._error, self.over = error, True
             return False
         self.reward += reward

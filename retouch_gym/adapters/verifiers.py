@@ -1,4 +1,4 @@
-"""A taskset for verifiers (its v1 API), with the harness and the environment that play it.
+r"""A taskset for verifiers (its v1 API), with the harness and the environment that play it.
 
 verifiers finds plug-ins as modules at the top level. Put one beside your config, for instance ``retouch.py``::
 
@@ -18,6 +18,11 @@ and give its name wherever verifiers asks for a taskset::
     }
     env = vf.load_environment(vf.resolve_env_config(config))
 
+or on the command line (``--no-push``, because ``vf-eval`` uploads its results otherwise)::
+
+    vf-eval retouch --env.taskset.task.environment '{"dataset": "folder:photos/", "max_turns": 4}' \
+        --model Qwen/Qwen2.5-VL-7B-Instruct --client.base-url http://localhost:8000/v1 --no-push
+
 Every option of `retouch_gym.envs.retouch.RetouchEnv` goes into ``environment``. The harness runs inside the
 verifiers process and needs no box: the environment exported here asks for the ``subprocess`` runtime, in
 place of verifiers' default, a cloud.
@@ -25,8 +30,10 @@ place of verifiers' default, a cloud.
 How an episode becomes a rollout: the first message shows the photo, as a PNG data URL, and the request; each
 answer of the model is one turn, and all its tool calls are one plan, applied together or not at all; the last
 tool result of a turn carries what came of it and the photo as it is now. An answer that calls nothing costs
-a turn as well. The reward is the environment's, its components are metrics. A reward or a renderer that
-fails becomes a `TaskError` on the trace, with the reward unscored, and never a 0.
+a turn as well. The reward is the environment's, its components are metrics. A rollout that verifiers cuts off
+is scored as if the model did nothing in the turns it had left. A reward or a renderer that fails becomes a
+`TaskError` on the trace, with the reward unscored, and never a 0. ``vf-replay`` plays the calls of a saved
+trace again and scores them with the reward that it is given.
 """
 
 from __future__ import annotations
@@ -112,11 +119,11 @@ class RetouchState(vf.State):
 
     @property
     def rollout(self) -> Rollout | None:
-        """The episode; None before the task was set up, and in a trace that was read from a file."""
+        """The episode; None before the task was set up, after it was scored, and in a trace read from a file."""
         return self._rollout
 
     @rollout.setter
-    def rollout(self, rollout: Rollout) -> None:
+    def rollout(self, rollout: Rollout | None) -> None:
         self._rollout = rollout
 
 
@@ -138,7 +145,7 @@ class RetouchTask(vf.Task[RetouchData, RetouchState, RetouchTaskConfig]):
 
         Raises:
             RewardError: If the episode could not be scored.
-            RendererError: If it could not be rendered.
+            RetouchError: Another, if it could not be rendered.
         """
         return (await self._settled(trace)).reward
 
@@ -148,7 +155,7 @@ class RetouchTask(vf.Task[RetouchData, RetouchState, RetouchTaskConfig]):
 
         Raises:
             RewardError: If the episode could not be scored.
-            RendererError: If it could not be rendered.
+            RetouchError: Another, if it could not be rendered.
         """
         rollout = await self._settled(trace)
         counts = {"finished": rollout.finished, "env_turns": rollout.turns, "refused_turns": rollout.refused}
@@ -160,7 +167,7 @@ class RetouchTask(vf.Task[RetouchData, RetouchState, RetouchTaskConfig]):
         return await asyncio.to_thread(Rollout, env, str(self.data.id), self.config.seed)
 
     async def _settled(self, trace: vf.Trace) -> Rollout:
-        """The finished episode; played again from the transcript if the trace comes from a file."""
+        """The finished episode; played again from the transcript if it is no longer in memory."""
         if not isinstance(trace.state, RetouchState):
             # What verifiers reads back has its base class of states.
             trace.state = RetouchState()
@@ -228,6 +235,11 @@ class RetouchHarness(vf.Harness[vf.HarnessConfig]):
                 answer = reply.choices[0].message.model_dump(exclude_none=True)
                 messages += [answer, *await asyncio.to_thread(rollout.answer, answer)]
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+
+    async def cleanup(self, trace: vf.Trace, runtime: vf.Runtime) -> None:
+        """Let go of the photos: verifiers keeps the traces of a whole run in memory."""
+        if isinstance(trace.state, RetouchState):
+            trace.state.rollout = None
 
 
 class RetouchSingleEnvConfig(vf.SingleAgentEnvConfig):

@@ -79,11 +79,9 @@ def assert_seen(seen, observation, info):
         photo = getattr(seen, name)
         assert photo.dtype == np.uint8
         np.testing.assert_array_equal(photo, observation[name])
-    for mine, theirs in zip(seen.context, observation.get("context", ()), strict=True):
+    for mine, theirs in zip(seen.context, observation["context"], strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    for name in TEXTS:
-        if name in observation:
-            assert getattr(seen, name) == observation[name]
+    assert {name: getattr(seen, name) for name in TEXTS} == {name: observation[name] for name in TEXTS}
     assert (seen.task_id, seen.kind, seen.tool_error) == (info["task_id"], info["kind"], info["tool_error"])
 
 
@@ -105,6 +103,19 @@ def test_an_episode_is_the_local_one_bit_for_bit(client):
     # The generator goes on where it was, as it does locally.
     observation, info = local.reset()
     assert_seen(client.reset().observation, observation, info)
+
+
+@pytest.mark.parametrize("options", [{"task": "transfer"}, {"task": "refine"}, {"user": "scripted"}])
+def test_every_kind_of_episode_is_the_local_one(options):
+    local = RetouchEnv(**OPTIONS | options)
+    with Running(**OPTIONS | options) as server, RetouchClient(base_url=server.url).sync() as client:
+        observation, info = local.reset(seed=2)
+        assert_seen(client.reset(seed=2).observation, observation, info)
+        for action in (PLAN, FINISH):
+            observation, reward, *_, info = local.step(action)
+            result = client.step(action)
+            assert_seen(result.observation, observation, info)
+        assert result.reward == reward
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from retouch_gym.adapters.photos import from_base64_png
 from retouch_gym.envs.retouch import RetouchEnv
 from retouch_gym.errors import ConfigurationError, RewardError
 from retouch_gym.rewards.base import Reward, RewardOutput
-from retouch_gym.types import ToolCall
+from retouch_gym.types import ToolCall, Unparsable
 
 PLUGIN = "from retouch_gym.adapters.verifiers import *\nfrom retouch_gym.adapters.verifiers import __all__\n"
 OPTIONS = {"dataset": "samples", "reward": "likeness", "max_turns": 4}
@@ -263,6 +263,7 @@ def test_the_judge_is_asked_once_and_a_saved_trace_can_be_scored_again(plugin, m
     trace = play(load(plugin, model, reward=CountingJudge()))
     assert CountingJudge.asked == 1
     assert trace.reward == 0.25
+    assert trace.state.rollout is None
 
     record = json.loads(json.dumps(trace.to_record()))
     saved = vf.Trace[vf.WireTaskData, vf.State, vf.AgentConfig].model_validate(record)
@@ -273,6 +274,60 @@ def test_the_judge_is_asked_once_and_a_saved_trace_can_be_scored_again(plugin, m
     _, reward, *_ = reference([ToolCall("exposure", {"value": 30}), ToolCall("finish")])
     assert saved.reward == reward
     assert saved.metrics["refused_turns"] == 1
+
+
+@pytest.mark.parametrize("mode", ["edit", "refine", "summary", "match", "transfer"])
+def test_every_mode_shows_its_photos_and_offers_its_tools(plugin, model, mode):
+    last = call("summarize", text="make it brighter") if mode == "summary" else call("finish")
+    model.script = [says(last)]
+    trace = play(load(plugin, model, task=mode))
+    action = ToolCall(last["function"]["name"], json.loads(last["function"]["arguments"]))
+    observations, reward, over, _ = reference([action], task=mode)
+    assert over
+    assert trace.ok
+    assert trace.reward == reward
+
+    (request,) = model.requests
+    opening, seen = request["messages"][-1], observations[0]
+    for shown, expected in zip(photos(opening), (seen["image"], *seen["context"]), strict=True):
+        np.testing.assert_array_equal(shown, expected)
+    told = texts(opening)
+    assert told.endswith(seen["instruction"])
+    assert all(earlier in told for earlier in json.loads(seen["history"]))
+    assert seen["recipe"] in told or seen["recipe"] == "{}"
+    offered = {tool["function"]["name"] for tool in request["tools"]}
+    assert offered == {"summarize"} if mode == "summary" else {"exposure", "finish"} < offered
+
+
+def test_a_user_who_takes_part_is_heard(plugin, model):
+    model.script = [says(call("exposure", value=30)), says(text="Better?"), says(call("contrast", value=-20))]
+    trace = play(load(plugin, model, user="scripted", max_turns=3))
+    actions = [ToolCall("exposure", {"value": 30}), Unparsable("no call"), ToolCall("contrast", {"value": -20})]
+    observations, reward, *_ = reference(actions, user="scripted", max_turns=3)
+    assert trace.ok
+    assert trace.reward == reward
+    _, second, third = (request["messages"] for request in model.requests)
+    assert [message["role"] for message in second[-2:]] == ["tool", "user"]
+    assert texts(second[-1]) == observations[1]["instruction"]
+    # A refused turn changed nothing, so the request stands and is not said again.
+    assert third[-1]["role"] == "user"
+    assert "calls no tool" in texts(third[-1])
+    assert observations[2]["instruction"] == observations[1]["instruction"]
+
+
+def test_rollouts_at_once_do_not_disturb_each_other(plugin, model):
+    model.script = [says(call("exposure", value=30)), says(call("finish"))]
+    env = load(plugin, model)
+    context = vf.ModelContext(model="tiny", client=vf.EvalClientConfig(api_key_var="NO_KEY"))
+
+    async def run():
+        async with env.serving():
+            slots = [slot for task in env.taskset.take(4) for slot in env.slots(task, 2)]
+            return await asyncio.gather(*(env.run_slot(slot, context) for slot in slots))
+
+    rewards = [episode.traces[0].reward for episode in asyncio.run(run())]
+    actions = [ToolCall("exposure", {"value": 30}), ToolCall("finish")]
+    assert rewards == [reference(actions, index=index)[1] for index in range(4) for _ in range(2)]
 
 
 def test_the_taskset_is_the_dataset_without_pixels(plugin, model):

@@ -100,10 +100,10 @@ class RetouchObservation(OpenEnvObservation):
 
     image: str
     original: str
-    context: list[str] = pydantic.Field(default_factory=list)
-    task: str = "edit"
+    context: list[str]
+    task: str
     instruction: str
-    history: str = "[]"
+    history: str
     feedback: str
     recipe: str
     turns_left: int

@@ -105,7 +105,7 @@ class RetouchServer(Environment[RetouchAction, RetouchObservation, RetouchState]
         photos = {
             "image": self._original if same else to_base64_png(observation["image"]),
             "original": self._original,
-            "context": [to_base64_png(photo) for photo in observation.get("context", ())],
+            "context": [to_base64_png(photo) for photo in observation["context"]],
         }
         facts = {name: info[name] for name in ("task_id", "kind", "tool_error")}
         self._state.task_id, self._state.recipe = info["task_id"], observation["recipe"]
