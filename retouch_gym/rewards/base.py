@@ -70,6 +70,11 @@ REWARDS: Mapping[str, str] = {
     "likeness": "retouch_gym.rewards.likeness:Likeness",
     "usefulness": "retouch_gym.rewards.usefulness:Usefulness",
     "edit": "retouch_gym.rewards.usefulness:EditReward",
+    "refine": "retouch_gym.rewards.refine:RefineReward",
+    "summary": "retouch_gym.rewards.summary:SummaryReward",
+    "format": "retouch_gym.rewards.format:FormatReward",
+    "weighted": "retouch_gym.rewards.combination:WeightedSum",
+    "task": "retouch_gym.rewards.combination:ByMode",
 }
 """Short names of the rewards that come with the package."""
 

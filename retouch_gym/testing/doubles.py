@@ -12,7 +12,7 @@ from retouch_gym.errors import DatasetError, ImageError, RendererError
 from retouch_gym.images import check_image
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Rendered, Renderer
-from retouch_gym.tasks import Episode, Task
+from retouch_gym.tasks import Episode, Task, Turn
 from retouch_gym.types import Image
 
 
@@ -77,7 +77,7 @@ class BrokenPhoto:
 
 
 class TinyDataset(Dataset):
-    """A few tasks on noise photos whose sizes differ, each with a known recipe and its reference.
+    """A few tasks on noise photos whose sizes differ, each with a known recipe, its reference and words.
 
     Args:
         count: Number of tasks.
@@ -118,17 +118,37 @@ class TinyDataset(Dataset):
             id=self.id_of(index),
             photo=photo,
             instruction="Cooler and brighter, please.",
+            answer="Cooler and brighter, please.",
             reference=Rendered(photo, recipe, self.renderer),
             recipe=recipe,
         )
 
 
-def make_episode(task: Task, recipe: Recipe, renderer: Renderer) -> Episode:
+def make_episode(
+    task: Task, recipe: Recipe, renderer: Renderer, *, turns: Sequence[Turn] = (), answer: str | None = None
+) -> Episode:
     """The episode that ends with this recipe, rendered.
+
+    Args:
+        task: The task.
+        recipe: The edit at the end.
+        renderer: What renders it.
+        turns: What the agent did.
+        answer: What the agent said.
 
     Raises:
         RendererError: If the recipe cannot be rendered.
         ImageError: If the task's photo cannot be read.
     """
     source = task.photo.load()
-    return Episode(task, source, renderer.render([source], [recipe])[0], recipe, renderer, finished=True)
+    return Episode(
+        task=task,
+        source=source,
+        image=renderer.render([source], [recipe])[0],
+        recipe=recipe,
+        renderer=renderer,
+        turns=tuple(turns),
+        finished=True,
+        requests=(task.instruction,),
+        answer=answer,
+    )

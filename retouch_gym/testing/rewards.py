@@ -11,8 +11,9 @@ from retouch_gym.errors import RewardError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer, get_renderer
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch, score_one
-from retouch_gym.tasks import Episode
+from retouch_gym.tasks import Episode, Turn
 from retouch_gym.testing.doubles import BrokenPhoto, TinyDataset, TinyRenderer, make_episode
+from retouch_gym.types import ToolCall
 
 TOLERANCE = 1e-6
 """How far a score may differ between a batch and alone (learned judges batch their arithmetic)."""
@@ -67,11 +68,19 @@ def check_reward(
 
 
 def synthetic_pairs(renderer: Renderer, count: int = 3) -> list[tuple[Episode, Episode]]:
-    """Pairs of (expert, untouched) episodes on small synthetic photos, with exact references."""
-    dataset = TinyDataset(count)
+    """Pairs of (expert, untouched) episodes on small synthetic photos, with exact references.
+
+    The expert edits, says the words that are asked for and is understood; the other gives one answer that
+    nobody can read.
+    """
+    good, bad = Turn((ToolCall("finish"),)), Turn(error="no tool call could be read", text="", parsed=False)
+    start = Recipe("iea")
     return [
-        (make_episode(task, task.recipe or Recipe("iea"), renderer), make_episode(task, Recipe("iea"), renderer))
-        for task in dataset
+        (
+            make_episode(task, task.recipe or start, renderer, turns=[good], answer=task.answer),
+            make_episode(task, start, renderer, turns=[bad]),
+        )
+        for task in TinyDataset(count)
     ]
 
 
