@@ -36,3 +36,7 @@ class DatasetError(RetouchError, ValueError):
 
 class ConfigurationError(RetouchError, ValueError):
     """A name, option or combination of options is not known."""
+
+
+class StateError(RetouchError, ValueError):
+    """A saved state does not fit the environment or is damaged."""

@@ -6,7 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from retouch_gym.errors import ImageError
-from retouch_gym.types import Image
+from retouch_gym.types import Image, Photo
 
 PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 """File name endings (lower case) that `load_image` is offered by folder datasets."""
@@ -151,3 +151,26 @@ class Pixels:
     def load(self) -> Image:
         """Return a copy of the array."""
         return self.array.copy()
+
+
+class Remembered:
+    """A photo that is loaded once and kept. Implements `retouch_gym.types.Photo`.
+
+    Args:
+        photo: The photo to load.
+    """
+
+    def __init__(self, photo: Photo) -> None:
+        self.photo = photo
+        self._array: Image | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The pixels do not travel: a copy elsewhere loads them again.
+        return {"photo": self.photo, "_array": None}
+
+    def load(self) -> Image:
+        """Return the pixels, read-only and shared."""
+        if self._array is None:
+            self._array = self.photo.load().view()
+            self._array.flags.writeable = False
+        return self._array

@@ -1,18 +1,19 @@
 """Spaces for photos, instructions and tool calls.
 
 Gymnasium's `Box` has one fixed shape and its `Text` a closed alphabet (letters and digits by default;
-all of Unicode costs seconds and tens of megabytes per space). These three are small, cheap and picklable.
+all of Unicode costs seconds and tens of megabytes per space). These are small, cheap and picklable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import Space
 from numpy.typing import NDArray
 
+from retouch_gym.chat.messages import Message
 from retouch_gym.errors import ConfigurationError, ToolError
 from retouch_gym.images import is_image
 from retouch_gym.tools.toolset import MAX_CALLS, Toolset
@@ -21,6 +22,9 @@ from retouch_gym.types import Image, ToolCall
 Seed: TypeAlias = int | np.random.Generator | None
 Plan: TypeAlias = ToolCall | tuple[ToolCall, ...]
 """An element of `PlanSpace`: one call, or several that are applied together."""
+
+ROLES = ("system", "user", "assistant")
+"""Who can speak in a conversation."""
 
 _LAST_CODE_POINT = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
@@ -150,6 +154,92 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class MessagesSpace(Space[tuple[Message, ...]]):
+    """Chat conversations: tuples of messages with text and photos in content blocks.
+
+    A message is ``{"role": …, "content": [block, …]}``, a block ``{"type": "text", "text": str}`` or
+    ``{"type": "image", "image": uint8 (H, W, 3)}``, as in `retouch_gym.chat.messages`.
+
+    Args:
+        max_text: Most characters of a text block.
+        seed: Seed or generator for sampling.
+    """
+
+    def __init__(self, max_text: int, seed: Seed = None) -> None:
+        self.max_text = int(max_text)
+        self._text = TextSpace(max_text)
+        self._photo = ImageSpace()
+        super().__init__(None, None, seed)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """False: conversations differ in length."""
+        return False
+
+    def seed(self, seed: int | None = None) -> int | list[int] | dict[str, int]:
+        """Seed the sampling."""
+        own = super().seed(seed)
+        self._text.seed(seed)
+        self._photo.seed(seed)
+        return own
+
+    def sample(self, mask: None = None, probability: None = None) -> tuple[Message, ...]:
+        """Draw a user's message with a photo and a text.
+
+        Args:
+            mask: Not supported; present for Gymnasium's signature.
+            probability: Likewise.
+        """
+        _no_probability(probability, "MessagesSpace")
+        photo = {"type": "image", "image": self._photo.sample()}
+        return ({"role": "user", "content": [photo, {"type": "text", "text": self._text.sample()}]},)
+
+    def contains(self, x: Any) -> bool:
+        """Whether `x` is a non-empty tuple or list of messages."""
+        return isinstance(x, tuple | list) and len(x) > 0 and all(self._is_message(message) for message in x)
+
+    def _is_message(self, message: Any) -> bool:
+        if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
+            return False
+        blocks = message["content"]
+        return message["role"] in ROLES and isinstance(blocks, list) and all(self._is_block(block) for block in blocks)
+
+    def _is_block(self, block: Any) -> bool:
+        if not isinstance(block, Mapping):
+            return False
+        if block.get("type") == "text":
+            return set(block) == {"type", "text"} and self._text.contains(block["text"])
+        return set(block) == {"type", "image"} and block["type"] == "image" and is_image(block["image"])
+
+    def to_jsonable(self, sample_n: Sequence[tuple[Message, ...]]) -> list[Any]:
+        """The messages with their photos as nested lists."""
+        return [[_message_map(message, lambda photo: photo.tolist()) for message in sample] for sample in sample_n]
+
+    def from_jsonable(self, sample_n: list[Any]) -> list[tuple[Message, ...]]:
+        """Inverse of `to_jsonable`."""
+        return [
+            tuple(_message_map(message, lambda photo: np.asarray(photo, np.uint8)) for message in sample)
+            for sample in sample_n
+        ]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MessagesSpace) and self.max_text == other.max_text
+
+    def __hash__(self) -> int:
+        return hash((MessagesSpace, self.max_text))
+
+    def __repr__(self) -> str:
+        return f"MessagesSpace({self.max_text})"
+
+
+def _message_map(message: Message, convert: Callable[[Any], Any]) -> Message:
+    blocks = [
+        {**block, "image": convert(block["image"])} if block["type"] == "image" else dict(block)
+        for block in message["content"]
+    ]
+    return {"role": message["role"], "content": blocks}
 
 
 class PlanSpace(Space[Plan]):

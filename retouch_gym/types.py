@@ -62,7 +62,7 @@ class Photo(Protocol):
     """A photo that is read or computed only when it is needed. Implementations are small, picklable data."""
 
     def load(self) -> Image:
-        """Return the pixels: uint8 (H, W, 3) sRGB. The caller owns the array.
+        """Return the pixels: uint8 (H, W, 3) sRGB. It may be shared and read-only: copy before writing.
 
         Raises:
             ImageError: If the photo cannot be read.

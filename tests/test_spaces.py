@@ -161,7 +161,7 @@ class TestPlanSpace:
     def test_a_wrong_mask_is_refused(self) -> None:
         space, count = PlanSpace(IEA), len(IEA.tools)
         for mask in (np.ones(3, np.int8), np.zeros(count, np.int8), -np.ones(count, np.int8)):
-            with pytest.raises(ConfigurationError, match="17 weights"):
+            with pytest.raises(ConfigurationError, match="18 weights"):
                 space.sample(mask=mask)
         with pytest.raises(ConfigurationError, match="not both"):
             space.sample(mask=np.ones(count, np.int8), probability=np.ones(count))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from retouch_gym.envs.session import Session
 from retouch_gym.images import resize
 from retouch_gym.types import Image
 
@@ -15,6 +16,31 @@ CAPTION = 22
 
 GAP = 4
 """Width of the space between photos, in pixels."""
+
+
+def as_picture(session: Session) -> Image:
+    """Before, context, after and reference (where there is one) side by side, each under its caption.
+
+    Returns:
+        uint8 (H + CAPTION, total width, 3).
+    """
+    photos = [("before", session.source)]
+    photos += [(f"shown {number}", photo.load()) for number, photo in enumerate(session.task.context, 1)]
+    photos.append(("after", session.image))
+    if session.task.reference is not None:
+        photos.append(("reference", session.task.reference.load()))
+    return side_by_side(photos)
+
+
+def as_text(session: Session) -> str:
+    """Task, turn, recipe and feedback in words."""
+    lines = [
+        f"Task {session.task.id} ({session.task.mode}, {session.task.kind}): {session.requests[-1]}",
+        f"Turn {len(session.turns)} of {session.max_turns}" + (", finished" if session.finished else ""),
+        f"Recipe: {session.recipe.to_json()}",
+        f"Feedback: {session.feedback or 'none yet'}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def side_by_side(photos: Sequence[tuple[str, Image]]) -> Image:

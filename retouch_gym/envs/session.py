@@ -1,22 +1,21 @@
 """The rules of one episode, apart from rendering and scoring.
 
-`RetouchEnv` drives one session, a vector environment or an evaluation many, so that renders and rewards
-can be batched without a second copy of the rules.
+`Engine` drives one session (`RetouchEnv`) or many (`RetouchVectorEnv`), an evaluation drives its own, so that
+renders and rewards can be batched without a second copy of the rules.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from retouch_gym.errors import DatasetError, ToolError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
 from retouch_gym.tasks import Episode, Task, Turn
 from retouch_gym.tools.base import Effect, show
-from retouch_gym.tools.toolset import Toolset
+from retouch_gym.tools.toolset import SUMMARY, Toolset
 from retouch_gym.types import Image, ToolCall, Unparsable
 
 MAX_INSTRUCTION = 65_536
@@ -26,23 +25,42 @@ MAX_FEEDBACK = 2_000
 """Most characters of feedback; the rest is cut, so that a bad answer cannot flood the next prompt."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What the agent saw before a turn, apart from pixels.
+
+    Args:
+        recipe: The edit as it was.
+        feedback: What came of the turn before, in words; empty at the start.
+        requests: How many requests had been made.
+    """
+
+    recipe: Recipe
+    feedback: str = ""
+    requests: int = 1
+
+
 @dataclass
 class Session:
     """One episode in progress.
 
-    The order of use: `start`, then for each turn `act` followed, when it returns True, by `show` with
-    the rendered recipe, until `over`.
+    The order of use: `start`, `show` the rendered recipe, then for each turn `act`, `show` when it returned
+    True, and, where a user takes part, `hear` what the user says, until `over`.
 
     Args:
-        toolset: What may be called.
+        toolset: What may be called in an editing task.
         max_turns: Turns until the episode ends by itself.
         task: The task.
         source: Photo before any edit, uint8 (H, W, 3). Never written to.
         image: Photo as it is now, same shape. Never written to.
-        recipe: The edit so far.
+        moments: What the agent saw before the first turn and after each turn.
+        requests: What the user asked for, the last request last.
         turns: What was done, refused turns included.
-        finished: Whether the agent ended the episode.
-        feedback: What came of the last turn, in words.
+        finished: Whether the agent or a satisfied user ended the episode.
+        answer: What the agent said (summary).
+        changes: The recipes that `undo` goes back through, the last one first taken.
+        photos: The photo at each moment, for views that show the whole conversation; empty where none does.
+        keep_photos: Whether `photos` is kept.
     """
 
     toolset: Toolset
@@ -50,32 +68,63 @@ class Session:
     task: Task
     source: Image
     image: Image
-    recipe: Recipe
+    moments: list[Moment]
+    requests: list[str]
     turns: list[Turn] = field(default_factory=list)
     finished: bool = False
-    feedback: str = ""
+    answer: str | None = None
+    changes: list[Recipe] = field(default_factory=list)
+    photos: list[Image] = field(default_factory=list)
+    keep_photos: bool = False
 
     @classmethod
-    def start(cls, toolset: Toolset, max_turns: int, task: Task, source: Image | None = None) -> Session:
-        """Begin with an empty recipe; `show` its rendering before observing.
+    def start(
+        cls,
+        toolset: Toolset,
+        max_turns: int,
+        task: Task,
+        source: Image | None = None,
+        *,
+        keep_photos: bool = False,
+    ) -> Session:
+        """Begin with the task's first recipe; `show` its rendering before observing.
 
         Args:
             toolset: What may be called.
             max_turns: Turns until the episode ends by itself.
             task: The task.
             source: The task's photo, if it is loaded already; None loads it.
+            keep_photos: Whether to keep the photo of every turn.
 
         Raises:
             ImageError: If the photo cannot be read.
             DatasetError: If the instruction is too long.
+            RecipeError: If the task begins with a recipe of another toolset.
         """
         if len(task.instruction) > MAX_INSTRUCTION:
             raise DatasetError(
                 f"The instruction of task {task.id!r} has {len(task.instruction)} characters; "
                 f"at most {MAX_INSTRUCTION} are allowed. Shorten it in the dataset."
             )
+        recipe = Recipe(toolset.name) if task.start is None else task.start.check(toolset)
         photo = task.photo.load() if source is None else source
-        return cls(toolset, max_turns, task, photo, photo, Recipe(toolset.name))
+        first, requests = Moment(recipe), [task.instruction]
+        return cls(toolset, max_turns, task, photo, photo, [first], requests, keep_photos=keep_photos)
+
+    @property
+    def tools(self) -> Toolset:
+        """What may be called in this task."""
+        return SUMMARY if self.task.mode == "summary" else self.toolset
+
+    @property
+    def recipe(self) -> Recipe:
+        """The edit so far."""
+        return self.moments[-1].recipe
+
+    @property
+    def feedback(self) -> str:
+        """What came of the last turn, in words."""
+        return self.moments[-1].feedback
 
     @property
     def turns_left(self) -> int:
@@ -84,7 +133,7 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether the agent finished or its turns are used up."""
+        """Whether the episode was ended or its turns are used up."""
         return self.finished or self.turns_left <= 0
 
     @property
@@ -92,7 +141,12 @@ class Session:
         """Why the last turn was refused; None if it was not, or there was none yet."""
         return self.turns[-1].error if self.turns else None
 
-    def act(self, action: object) -> bool:
+    @property
+    def history(self) -> tuple[str, ...]:
+        """Earlier requests, the oldest first."""
+        return (*self.task.history, *self.requests[:-1])
+
+    def act(self, action: object, text: str | None = None) -> bool:
         """Take one action: validate, fold it into the recipe, note the turn and its feedback.
 
         What is wrong with an action is feedback and never raises; a refused action changes nothing.
@@ -100,45 +154,67 @@ class Session:
         Args:
             action: A `ToolCall`, a list or tuple of them (all or nothing; an empty one does nothing),
                 or `Unparsable`. Anything else is refused.
+            text: The answer as written, where the agent writes text.
 
         Returns:
             Whether the recipe changed, so that the photo is to be rendered again.
         """
-        calls: tuple[ToolCall, ...] = tuple(call for call in _as_plan(action) if isinstance(call, ToolCall))
+        calls = tuple(_plain(call) for call in _as_plan(action) if isinstance(call, ToolCall))
+        before = self.recipe
         try:
             effects = self._parse(action)
+            recipe, changes = self._fold(effects)
         except ToolError as error:
             problem = clip(str(error))
-            self.turns.append(Turn(calls, problem))
-            self.feedback = clip(f"Refused, nothing was changed: {problem}")
-            return False
-        before = self.recipe
-        self.recipe = before.apply(effects, self.toolset)
-        self.finished = any(effect.finish for effect in effects)
-        self.turns.append(Turn(calls))
-        self.feedback = clip(_describe(effects))
-        return self.recipe != before
+            self.turns.append(Turn(calls, problem, text, not isinstance(action, Unparsable)))
+            recipe, feedback = before, f"Refused, nothing was changed: {problem}"
+        else:
+            self.changes = changes
+            self.finished = any(effect.finish for effect in effects)
+            self.answer = next((effect.text for effect in effects if effect.text is not None), self.answer)
+            self.turns.append(Turn(calls, None, text))
+            feedback = _describe(effects)
+        self.moments.append(Moment(recipe, clip(feedback), len(self.requests)))
+        changed = recipe != before
+        if self.keep_photos and not changed:
+            self.photos.append(self.image)
+        return changed
 
     def show(self, image: Image) -> None:
         """Take the rendering of `recipe` as the photo as it is now."""
         self.image = image
+        if self.keep_photos:
+            self.photos.append(image)
+
+    def hear(self, request: str | None) -> None:
+        """Take what the user says of the last turn: a next request, or None when content."""
+        self.finished = request is None
+        if request is not None:
+            self.requests.append(clip(request, MAX_INSTRUCTION))
+            self.moments[-1] = replace(self.moments[-1], requests=len(self.requests))
 
     def _parse(self, action: object) -> list[Effect]:
         if isinstance(action, Unparsable):
             reason = action.reason if isinstance(action.reason, str) else show(action.reason)
             raise ToolError(reason or "no tool call could be read from the answer")
-        return self.toolset.parse_plan(_as_plan(action))
+        return self.tools.parse_plan(_as_plan(action))
 
-    def observation(self) -> dict[str, Any]:
-        """What the agent sees. The photos are read-only views: copy them before writing into them."""
-        return {
-            "image": _read_only(self.image),
-            "original": _read_only(self.source),
-            "instruction": self.task.instruction,
-            "feedback": self.feedback,
-            "recipe": json.dumps(dict(self.recipe.controls), allow_nan=False),
-            "turns_left": self.turns_left,
-        }
+    def _fold(self, effects: Sequence[Effect]) -> tuple[Recipe, list[Recipe]]:
+        """The recipe after a plan, and what can be undone then."""
+        recipe, changes, began = self.recipe, list(self.changes), None
+        for effect in effects:
+            if effect.undo:
+                if not changes:
+                    raise ToolError("undo: there is nothing to take back")
+                recipe, began = changes.pop(), None
+            elif effect.controls:
+                after = recipe.apply([effect], self.toolset)
+                if after != recipe and began is None:
+                    # What one plan sets is taken back as one change.
+                    began = recipe
+                    changes.append(recipe)
+                recipe = after
+        return recipe, changes
 
     def episode(self, renderer: Renderer) -> Episode:
         """What a reward sees."""
@@ -150,6 +226,8 @@ class Session:
             renderer=renderer,
             turns=tuple(self.turns),
             finished=self.finished,
+            requests=tuple(self.requests),
+            answer=self.answer,
         )
 
 
@@ -163,17 +241,26 @@ def _as_plan(action: object) -> Sequence[object]:
     return action if isinstance(action, list | tuple) else (action,)
 
 
+def _plain(call: ToolCall) -> ToolCall:
+    """The call as JSON holds it, so that every turn can be written down; what JSON cannot hold is told in words."""
+    try:
+        written = json.dumps([call.name, call.arguments], allow_nan=False)
+        if len(written) <= MAX_FEEDBACK and json.loads(written) == [call.name, call.arguments]:
+            return call
+    except (TypeError, ValueError, RecursionError):
+        pass
+    name = clip(call.name, 60) if isinstance(call.name, str) else show(call.name)
+    return ToolCall(name, {"unreadable": clip(show(call.arguments))})
+
+
 def _describe(effects: Sequence[Effect]) -> str:
     applied: dict[str, float] = {}
     for effect in effects:
         applied.update(effect.controls)
     parts = [f"Applied {', '.join(f'{name} = {value:g}' for name, value in applied.items())}."] if applied else []
+    undone = sum(effect.undo for effect in effects)
+    if undone:
+        parts.insert(0, "Took back the last change." if undone == 1 else f"Took back the last {undone} changes.")
     if any(effect.finish for effect in effects):
         parts.append("Finished.")
     return " ".join(parts) or "Nothing was called; call finish when the photo is as requested."
-
-
-def _read_only(image: Image) -> Image:
-    view = image.view()
-    view.flags.writeable = False
-    return view

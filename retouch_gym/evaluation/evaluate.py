@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from retouch_gym.datasets.base import Dataset, get_dataset
 from retouch_gym.envs.session import Session
+from retouch_gym.envs.view import StructuredView
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.evaluation.result import EpisodeRow, EvaluationResult
 from retouch_gym.renderers.base import Renderer, get_renderer
@@ -72,9 +73,10 @@ def evaluate(
 
 
 def _play(policy: Policy, tasks: Sequence[Task], toolset: Toolset, renderer: Renderer) -> list[Episode]:
+    view = StructuredView()
     sessions = [Session.start(toolset, 1, task) for task in tasks]
     _render(sessions, renderer)
-    actions = policy([session.observation() for session in sessions])
+    actions = policy([view.observe(session) for session in sessions])
     if len(actions) != len(sessions):
         raise ConfigurationError(f"The policy returned {len(actions)} actions for {len(sessions)} observations.")
     _render([session for session, action in zip(sessions, actions, strict=True) if session.act(action)], renderer)

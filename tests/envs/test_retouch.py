@@ -211,7 +211,9 @@ def test_reference_and_recipe_stay_hidden_from_the_agent(make_env: MakeEnv) -> N
     assert task.recipe is not None
     reference = task.reference.load()
     for observed in (obs, obs2):
-        assert set(observed) == {"image", "original", "instruction", "feedback", "recipe", "turns_left"}
+        keys = {"image", "original", "context", "task", "instruction", "history", "feedback", "recipe", "turns_left"}
+        assert set(observed) == keys
+        assert observed["context"] == ()
         assert not any(np.array_equal(observed[key], reference) for key in ("image", "original"))
     assert not {"recipe", "reference"} & (set(info) | set(info2))
 

@@ -1,0 +1,1 @@
+"""Wrappers: recording of episodes."""
