@@ -93,15 +93,11 @@ class SlidersView(View):
         parts = self._parts()
         if not self.flat:
             return spaces.Dict(parts)
-        low = np.concatenate(
-            [np.zeros(box.shape).ravel() if _is_photo(box) else box.low.ravel() for box in parts.values()]
-        )
-        high = np.concatenate(
-            [np.ones(box.shape).ravel() if _is_photo(box) else box.high.ravel() for box in parts.values()]
-        )
+        boxes = [cast(spaces.Box, part) for part in parts.values()]
+        low, high = (np.concatenate([getattr(box, end).ravel() for box in boxes]) for end in ("low", "high"))
         return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
-    def _parts(self) -> dict[str, spaces.Box]:
+    def _parts(self) -> dict[str, Space[Any]]:
         shape = (self.size, self.size, 3)
         whole = self.dtype == "uint8" and not self.flat
         photo = spaces.Box(0, 255, shape, np.uint8) if whole else spaces.Box(0, 1, shape, np.float32)
