@@ -1,9 +1,12 @@
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +47,8 @@ class Running:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
         self.url = f"http://{self.address}"
-        self.server = uvicorn.Server(uvicorn.Config(create_app(**options), log_level="critical"))
+        config = uvicorn.Config(create_app(**options), log_level="critical", ws_per_message_deflate=False)
+        self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],), daemon=True)
 
     def __enter__(self):
@@ -286,4 +290,12 @@ def test_it_listens_on_the_loopback_interface_unless_told_otherwise(monkeypatch)
     monkeypatch.setattr(uvicorn, "run", lambda app, **where: calls.append(where))
     serve(**OPTIONS)
     serve("0.0.0.0", 1234, **OPTIONS)
-    assert calls == [{"host": "127.0.0.1", "port": 8000}, {"host": "0.0.0.0", "port": 1234}]
+    assert [(call["host"], call["port"]) for call in calls] == [("127.0.0.1", 8000), ("0.0.0.0", 1234)]
+
+
+def test_the_example_plays_on_a_server(running):
+    example = Path(__file__).parents[2] / "examples" / "serve_openenv.py"
+    command = [sys.executable, str(example), "play", "--url", running.url, "--episodes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("reward") == 2

@@ -14,7 +14,7 @@ Where the agent runs::
     with RetouchClient(base_url="http://127.0.0.1:8000").sync() as env:
         result = env.reset(seed=0)
         result = env.step(ToolCall("exposure", {"value": 40}))
-        result.observation.image, result.reward, result.done        # uint8 (H, W, 3), None, False
+        result.observation.image, result.reward, result.done        # uint8 (H, W, 3), 0.0, False
         result = env.step(ToolCall("finish"))
 
 A client holds a session of its own over a WebSocket. OpenEnv's plain HTTP routes ``/reset`` and ``/step`` keep

@@ -16,7 +16,7 @@ from retouch_gym.types import Action, Image
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the agent sees. See `RetouchEnv` for the meanings.
+    """What the agent sees. See `RetouchEnv` for the meanings; photos are read-only, copy them before writing.
 
     Attributes:
         image: The photo as it is now, uint8 (H, W, 3) sRGB.
@@ -52,13 +52,17 @@ class RetouchClient(EnvClient[Action, Seen, RetouchState]):
 
     ``reset(seed=…, task_id=…)`` or ``reset(index=…)`` begins an episode, ``step`` takes an action of
     `retouch_gym` (a `ToolCall`, a list of them, an `Unparsable`) or a `RetouchAction`. Both return a
-    `StepResult`: ``observation`` is a `Seen`, ``reward`` None where none was paid or it could not be scored,
-    ``metadata`` at the end what came of the episode.
+    `StepResult`: ``observation`` is a `Seen`; ``reward`` is None after a reset and where it could not be scored;
+    ``metadata`` says at the end what came of the episode, see `RetouchObservation`.
 
     Raises:
         RuntimeError: From ``reset`` and ``step``, if the server refuses the message; it says why.
         ConnectionError: If the server cannot be reached or is full.
     """
+
+    def __init__(self, base_url: str | None = None, **options: Any) -> None:
+        super().__init__(base_url, **options)
+        self._photos: dict[str, Image] = {}
 
     def _step_payload(self, action: Action | RetouchAction) -> dict[str, Any]:
         message = action if isinstance(action, RetouchAction) else RetouchAction.of(action)
@@ -67,11 +71,15 @@ class RetouchClient(EnvClient[Action, Seen, RetouchState]):
 
     def _parse_result(self, payload: Mapping[str, Any]) -> StepResult[Seen]:
         told = RetouchObservation.model_validate(payload["observation"])
-        original = from_base64_png(told.original)
+        # Most photos were in the last message too, so they are decoded once and kept until the next.
+        known, self._photos = self._photos, {}
+        for text in (told.image, told.original, *told.context):
+            if text not in self._photos:
+                self._photos[text] = known[text] if text in known else _read_only(from_base64_png(text))
         seen = Seen(
-            image=original.copy() if told.image == told.original else from_base64_png(told.image),
-            original=original,
-            context=tuple(from_base64_png(photo) for photo in told.context),
+            image=self._photos[told.image],
+            original=self._photos[told.original],
+            context=tuple(self._photos[text] for text in told.context),
             task=told.task,
             instruction=told.instruction,
             history=told.history,
@@ -87,3 +95,8 @@ class RetouchClient(EnvClient[Action, Seen, RetouchState]):
     def _parse_state(self, payload: Mapping[str, Any]) -> RetouchState:
         state: RetouchState = RetouchState.model_validate(payload)
         return state
+
+
+def _read_only(photo: Image) -> Image:
+    photo.flags.writeable = False
+    return photo

@@ -79,7 +79,7 @@ class RetouchAction(OpenEnvAction):
 class RetouchObservation(OpenEnvObservation):
     """What the agent sees, as it travels: photos are PNGs in base64. See `RetouchEnv` for the meanings.
 
-    ``reward`` is None until it is paid and where it could not be scored. ``metadata`` holds, at the end,
+    ``reward`` is None after a reset and where it could not be scored. ``metadata`` holds, at the end,
     ``finished``, ``truncated``, ``reward_valid``, ``reward_components`` and, if the reward failed,
     ``reward_error``.
 

@@ -149,4 +149,5 @@ def serve(host: str = "127.0.0.1", port: int = 8000, *, max_sessions: int = 8, *
         ConfigurationError: If an option is not known or the options do not go together.
         DatasetError: If the dataset cannot be found or is empty.
     """
-    uvicorn.run(create_app(max_sessions, **options), host=host, port=port)
+    # Compressing PNGs once more took longer than everything else and made them no smaller.
+    uvicorn.run(create_app(max_sessions, **options), host=host, port=port, ws_per_message_deflate=False)
