@@ -42,6 +42,7 @@ class BaseRetouchVectorEnv(VectorEnv[Any, Any, Any]):
         prefetch: bool = True,
         **options: Unpack[EnvOptions],
     ) -> None:
+        self.closed = True  # nothing to close should this not get to its end
         for name, value in (("num_envs", num_envs), ("group_size", group_size)):
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} is {value!r}; expected a whole number of at least 1.")
@@ -63,6 +64,7 @@ class BaseRetouchVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._slots = [Slot(rng) for rng in self._generators(None)]
         self._observations: list[Any] = [None] * num_envs
+        self.closed = False
 
     @property
     def episodes(self) -> list[Episode]:
