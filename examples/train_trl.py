@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_template
 from trl.data_utils import prepare_multimodal_messages
 
-from retouch_agents.tiny import TinyQwen3VLProcessor, TinySize, build_tiny, register_tiny_processor
+from retouch_agents.tiny import TinyQwen3VLProcessor, TinySize, build_tiny
 from retouch_gym.adapters.trl import ToolEnvironmentFactory, reward_function, task_rows, tool_environment
 from retouch_gym.datasets.base import get_dataset
 from retouch_gym.datasets.grammar import words
@@ -135,12 +135,12 @@ def make_trainer(
         "report_to": "none",
         "save_strategy": "no",
         "logging_steps": 1,
-        "bf16": False,
-        "activation_checkpointing": False,
+        "bf16": torch.cuda.is_available(),
+        "gradient_checkpointing": False,
         "disable_tqdm": True,
         "generation_kwargs": {"suppress_tokens": vision_tokens(processor)},
     }
-    return GRPOTrainer(
+    trainer = GRPOTrainer(
         model,
         args=GRPOConfig(**(plain | settings)),
         train_dataset=Dataset.from_list(list(rows)),
@@ -149,6 +149,8 @@ def make_trainer(
         reward_funcs=reward_function,
         callbacks=[PrintRewards()],
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def main() -> None:
@@ -181,7 +183,6 @@ def main() -> None:
         losses = warm_up(model, processor, conversations, options.warm_up)
         print(f"warmed up on {len(conversations)} conversations: loss {losses[0]:.2f} to {losses[-1]:.2f}")
     else:
-        register_tiny_processor()
         model = AutoModelForImageTextToText.from_pretrained(options.model)
         processor = AutoProcessor.from_pretrained(options.model, padding_side="left")
         factory = tool_environment(

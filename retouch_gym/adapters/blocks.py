@@ -37,7 +37,7 @@ class BlockView:
         longest: Photos are shown with the longer side at most this many pixels, never enlarged; None shows
             them whole.
         request: Text of the user's message behind the photos, with the fields ``{photos}``, ``{history}``,
-            ``{instruction}`` and ``{turns_left}``. The first two are empty, or a line.
+            ``{recipe}``, ``{instruction}`` and ``{turns_left}``. The first three are empty, or a line.
         special_tokens: Taken out of every text, as anything of the form ``<|…|>`` is.
 
     Raises:
@@ -53,11 +53,11 @@ class BlockView:
         if self.longest is not None and self.longest < 1:
             raise ConfigurationError(f"longest is {self.longest!r}; expected pixels, 1 or more, or None.")
         try:
-            self.request.format(photos="", history="", instruction="", turns_left=1)
+            self.request.format(photos="", history="", recipe="", instruction="", turns_left=1)
         except (KeyError, IndexError, ValueError) as error:
             raise ConfigurationError(
-                f"request = {self.request!r} has an unknown field ({error}); known: photos, history, instruction, "
-                "turns_left. Write literal braces twice."
+                f"request = {self.request!r} has an unknown field ({error}); known: photos, history, recipe, "
+                "instruction, turns_left. Write literal braces twice."
             ) from error
 
     def ask(self, observation: Mapping[str, Any]) -> list[Block]:
@@ -67,9 +67,11 @@ class BlockView:
         labels = ("the photo as it is now", *names, *["a further photo"] * (len(further) - len(names)))
         photos = "; ".join(f"{number} {label}" for number, label in enumerate(labels, 1))
         history = "; ".join(json.loads(observation.get("history", "[]")))
+        sliders = ", ".join(f"{name} = {value:g}" for name, value in json.loads(observation["recipe"]).items())
         text = self.request.format(
             photos=f"Photos: {photos}.\n" if further else "",
             history=f"Earlier requests: {history}\n" if history else "",
+            recipe=f"Set already: {sliders}\n" if sliders else "",
             instruction=observation["instruction"],
             turns_left=observation["turns_left"],
         )

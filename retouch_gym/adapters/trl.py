@@ -203,7 +203,7 @@ def tool_environment(
     *,
     image_feedback: bool = True,
     longest: int | None = 448,
-    request: str = "{photos}{history}Request: {instruction}",
+    request: str = "{photos}{history}{recipe}Request: {instruction}",
     special_tokens: Sequence[str] = (),
     seed: int | None = None,
     reward: str | Reward = "likeness",
@@ -224,7 +224,7 @@ def tool_environment(
             them whole. The edit itself and the reward are always of the whole photo.
         request: Text of the user's message behind the photos, with the fields ``{photos}`` (a line that says which
             is which; empty for one), ``{history}`` (a line of earlier requests; empty if there were none),
-            ``{instruction}`` and ``{turns_left}``.
+            ``{recipe}`` (a line of the sliders that are set; empty for none), ``{instruction}`` and ``{turns_left}``.
         special_tokens: Taken out of every text, for instance ``tokenizer.all_special_tokens``, so that neither a
             request nor an echoed argument can end a turn or announce a photo. Anything of the form ``<|…|>``
             is taken out always.

@@ -270,13 +270,14 @@ def test_markers_of_the_chat_template_are_taken_out_of_every_text() -> None:
 
 def test_further_photos_and_earlier_requests_are_part_of_the_request() -> None:
     photos = [np.full((8, 9, 3), level, np.uint8) for level in (1, 2, 3)]
-    view = BlockView(True, None, "{photos}{history}{instruction} ({turns_left})", ())
+    view = BlockView(True, None, "{photos}{history}{recipe}{instruction} ({turns_left})", ())
     observation = {"image": photos[0], "context": tuple(photos[1:]), "task": "transfer", "turns_left": 3}
+    observation |= {"recipe": '{"exposure": 20, "tint": -5}'}
     *images, text = view.ask(observation | {"history": '["warmer", "darker"]', "instruction": "Same."})
     assert [int(np.asarray(block["image"])[0, 0, 0]) for block in images] == [1, 2, 3]
     assert text["text"] == (
         "Photos: 1 the photo as it is now; 2 an example before its edit; 3 the example after it.\n"
-        "Earlier requests: warmer; darker\nSame. (3)"
+        "Earlier requests: warmer; darker\nSet already: exposure = 20, tint = -5\nSame. (3)"
     )
 
 

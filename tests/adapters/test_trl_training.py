@@ -177,3 +177,12 @@ def test_a_failed_judge_is_masked(example: Any, caller: tuple[Any, Any], tmp_pat
         np.mean([reward for reward in scored if reward is not None]), abs=1e-4
     )
     assert run.logs[0]["retouch/unscored"] == pytest.approx(3 / 8)
+
+
+def test_the_example_runs(example: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    small = ["--warm-up", "60", "--steps", "2", "--prompts", "1", "--group-size", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["train_trl.py", *small])
+    example.main()
+    printed = capsys.readouterr().out
+    assert printed.count("reward ") == 2
+    assert (tmp_path / "policy" / "model.safetensors").is_file()
