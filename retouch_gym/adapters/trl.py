@@ -174,10 +174,9 @@ class ToolEnvironmentFactory:
 
     def __init__(self, view: BlockView, reward: Reward, seed: int | None, options: dict[str, Any]) -> None:
         self._arguments = view, reward, seed, options
-        env = RetouchEnv(reward=_Later(reward), **options)
-        self._shared = {"toolset": env.toolset, "dataset": env.dataset, "renderer": env.renderer}
+        self._env = RetouchEnv(reward=_Later(reward), **options)
         self._built = 0
-        toolset = cast(PlanSpace, env.action_space).toolset
+        toolset = cast(PlanSpace, self._env.action_space).toolset
         methods: dict[str, Any] = {
             spec.name: as_method(spec, ToolEnvironment._call, _RESERVED) for spec in toolset.specs
         }
@@ -191,8 +190,7 @@ class ToolEnvironmentFactory:
         if seed is not None:
             seed = int(np.random.SeedSequence((seed, self._built)).generate_state(1)[0])
         self._built += 1
-        env = RetouchEnv(reward=_Later(reward), **{**options, "dataset_kwargs": None, **self._shared})
-        return self.environment_class(env, reward, view, raises, seed)
+        return self.environment_class(self._env.spawn(), reward, view, raises, seed)
 
     def __reduce__(self) -> tuple[type[ToolEnvironmentFactory], tuple[Any, ...]]:
         # A class made at run time cannot be pickled by reference; it is made again.
