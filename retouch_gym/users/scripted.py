@@ -50,7 +50,7 @@ class ScriptedUser(User):
     is by the middle of each strength (20, 40, 60 and 80, clipped to the slider's range), renders all of them
     for all episodes as one batch, and asks for the move that brings the thumbnail nearest to the reference; of
     equal moves for the weakest. Where no move comes nearer by `margin` it is content too: it knows no words
-    for what is left. The choice is made from the photos alone; the seed and the number of turns so far decide
+    for what is left. Of a summary, which edits nothing, it asks nothing. The choice is made from the photos alone; the seed and the number of turns so far decide
     how it is worded.
 
     Args:
@@ -88,6 +88,8 @@ class ScriptedUser(User):
 
     def _look(self, episode: Episode) -> _View | None:
         """What there is to be seen; None if it is good enough."""
+        if episode.task.mode == "summary":
+            return None
         reference = episode.reference
         if reference is None:
             raise DatasetError(

@@ -139,6 +139,11 @@ def test_a_reference_of_another_size_is_looked_at_too() -> None:
     assert small == large != {}
 
 
+def test_of_a_summary_it_asks_nothing() -> None:
+    task = dataclasses.replace(TinyDataset()[0], mode="summary", reference=None)
+    assert ScriptedUser().reply([make_episode(task, Recipe("iea"), TinyRenderer())], [0]) == [None]
+
+
 def test_one_render_batch_for_all_episodes() -> None:
     class Counting(TinyRenderer):
         batches = 0
