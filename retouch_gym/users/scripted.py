@@ -50,8 +50,8 @@ class ScriptedUser(User):
     is by the middle of each strength (20, 40, 60 and 80, clipped to the slider's range), renders all of them
     for all episodes as one batch, and asks for the move that brings the thumbnail nearest to the reference; of
     equal moves for the weakest. Where no move comes nearer by `margin` it is content too: it knows no words
-    for what is left. Of a summary, which edits nothing, it asks nothing. The choice is made from the photos alone; the seed and the number of turns so far decide
-    how it is worded.
+    for what is left. Of a summary, which edits nothing, it asks nothing. What it asks for follows from the photos
+    alone; how that is worded, from the seed and the number of turns so far.
 
     Args:
         tolerance: Pixel distance (0..1) to the reference at which it is content.
