@@ -171,12 +171,12 @@ def main() -> None:
 
     out = Path(options.out)
     tasks = get_dataset(options.dataset)
-    rows = task_rows(tasks, limit=1000)
+    common = {"dataset": tasks, "reward": options.reward, "max_turns": options.max_turns}
     if options.model is None:
         model, processor = build_tool_caller(out / "tiny")
-        factory = tool_environment(dataset=tasks, reward=options.reward, max_turns=options.max_turns, longest=64)
+        factory = tool_environment(longest=64, **common)
         conversations = []
-        for row in rows[:50]:
+        for row in task_rows(factory, limit=50):
             recipe = tasks.get(row["task_id"]).recipe
             if recipe is not None and len(recipe.controls) < options.max_turns:
                 conversations.append(demonstration(factory, row, recipe.controls))
@@ -185,17 +185,12 @@ def main() -> None:
     else:
         model = AutoModelForImageTextToText.from_pretrained(options.model)
         processor = AutoProcessor.from_pretrained(options.model, padding_side="left")
-        factory = tool_environment(
-            dataset=tasks,
-            reward=options.reward,
-            max_turns=options.max_turns,
-            special_tokens=processor.tokenizer.all_special_tokens,
-        )
+        factory = tool_environment(special_tokens=processor.tokenizer.all_special_tokens, **common)
     trainer = make_trainer(
         model,
         processor,
         factory,
-        rows,
+        task_rows(factory, limit=1000),
         output_dir=str(out),
         max_steps=options.steps,
         learning_rate=options.lr,

@@ -7,7 +7,7 @@ the class here is generated from a toolset: its public methods are the tools and
 >>> from retouch_gym.adapters.trl import reward_function, task_rows, tool_environment
 >>> factory = tool_environment(dataset="samples", reward="likeness", max_turns=4)
 >>> environment = factory()
->>> request = environment.reset(**task_rows("samples", limit=1)[0])
+>>> request = environment.reset(**task_rows(factory, limit=1)[0])
 >>> [block["type"] for block in request]
 ['image', 'text']
 >>> environment.exposure(value=400)
@@ -23,11 +23,12 @@ True
 
 With TRL and datasets installed (``pip install 'retouch-gym[trl]'``)::
 
+    factory = tool_environment(dataset="samples", max_turns=8)
     trainer = GRPOTrainer(
         model,
         args=GRPOConfig(max_completion_length=2048, max_tool_calling_iterations=8, ...),
-        train_dataset=datasets.Dataset.from_list(task_rows("samples")),
-        environment_factory=tool_environment(dataset="samples", max_turns=8),
+        train_dataset=datasets.Dataset.from_list(task_rows(factory)),
+        environment_factory=factory,
         reward_funcs=reward_function,
     )
 
@@ -183,6 +184,11 @@ class ToolEnvironmentFactory:
         methods["__doc__"] = f"The tools of {toolset.name!r} for TRL. See `ToolEnvironment`."
         self.environment_class: type[ToolEnvironment] = type("RetouchTools", (ToolEnvironment,), methods)
 
+    @property
+    def dataset(self) -> Dataset:
+        """Where the tasks come from."""
+        return self._env.dataset
+
     def __call__(self) -> ToolEnvironment:
         """The next environment; the k-th draws from a generator of its own, from (seed, k)."""
         view, reward, seed, options = self._arguments
@@ -248,7 +254,7 @@ def tool_environment(
 
 
 def task_rows(
-    dataset: str | Dataset, *, system: str = SYSTEM, limit: int | None = None, **options: Any
+    source: ToolEnvironmentFactory | str | Dataset, *, system: str = SYSTEM, limit: int | None = None, **options: Any
 ) -> list[dict[str, Any]]:
     """The rows of TRL's training dataset; ``datasets.Dataset.from_list(rows)`` makes one.
 
@@ -256,7 +262,7 @@ def task_rows(
     the rollout starts. So rows are small whatever the photos weigh, and nothing is compressed on the way.
 
     Args:
-        dataset: Name or object, the same as the environment's.
+        source: The environments' factory, whose tasks these are then for sure; or a dataset or its name.
         system: System message; empty for none.
         limit: Only the first tasks; None takes all.
         options: Options for a dataset given by name.
@@ -268,6 +274,7 @@ def task_rows(
         ConfigurationError: If the dataset's name or an option is not known.
         DatasetError: If the dataset cannot be found.
     """
+    dataset = source.dataset if isinstance(source, ToolEnvironmentFactory) else source
     tasks = get_dataset(dataset, **options)
     count = len(tasks) if limit is None else min(limit, len(tasks))
     opening = [{"role": "system", "content": system}] if system else []

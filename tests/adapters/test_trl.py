@@ -281,6 +281,38 @@ def test_further_photos_and_earlier_requests_are_part_of_the_request() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "photos", "words"),
+    [
+        ("edit", 1, ()),
+        ("refine", 1, ("Earlier requests: Cooler and brighter", "Set already: ")),
+        ("summary", 2, ("2 the photo after the edit",)),
+        ("match", 2, ("1 the photo as it is now; 2 the goal",)),
+        ("transfer", 3, ("2 an example before its edit; 3 the example after it",)),
+    ],
+)
+def test_every_task_is_shown_with_its_photos(task: Any, photos: int, words: tuple[str, ...]) -> None:
+    factory = make(task=task)
+    rows = task_rows(factory)
+    environment = factory()
+    *images, text = environment.reset(**rows[0])
+    assert len(rows) == 4
+    assert [block["type"] for block in images] == ["image"] * photos
+    assert all(word in text["text"] for word in words)
+    assert ("summarize" in public(environment)) == (task == "summary")
+    assert reward_function([environment])[0] is not None
+
+
+def test_a_user_who_asks_for_more_is_heard() -> None:
+    factory = make(user="scripted", max_turns=8)
+    (row,) = task_rows(factory, limit=1)
+    first, second = factory(), factory()
+    assert first.reset(**row) == second.reset(**row)
+    answers = [environment.shadows(value=90) for environment in (first, second)]
+    assert answers[0] == answers[1]
+    assert "The user now asks: " in answers[0][0]["text"]
+
+
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ConfigurationError, match="longest is 0"):
         make(longest=0)
