@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias, get_args
@@ -80,6 +80,10 @@ class Turn:
     parsed: bool = True
 
 
+Memo: TypeAlias = "dict[str, tuple[Task, Image, float]]"
+"""What was computed of which task and photo, by name."""
+
+
 @dataclass(frozen=True, eq=False)
 class Episode:
     """What a reward sees: the task, the photo before and after, the recipe, and every turn.
@@ -94,6 +98,8 @@ class Episode:
         finished: Whether the agent or a satisfied user ended the episode (as against running out of turns).
         requests: What the user asked for, the first request first; one unless a user takes part.
         answer: What the agent said (summary); None if it said nothing.
+        memo: What was computed of the task's own photos; shared by all episodes of a task in memory. See
+            `remember`.
     """
 
     task: Task
@@ -105,6 +111,21 @@ class Episode:
     finished: bool = False
     requests: tuple[str, ...] = ()
     answer: str | None = None
+    memo: Memo = field(default_factory=dict, repr=False)
+
+    def remember(self, name: str, compute: Callable[[], float]) -> float:
+        """A number that depends on the task's photos alone, computed once for all episodes of the task.
+
+        Args:
+            name: What it is, unique among everything that is remembered.
+            compute: Computes it.
+        """
+        found = self.memo.get(name)
+        # An episode made from another by replacing its task or photo brings that one's memo along.
+        if found is None or found[0] is not self.task or found[1] is not self.source:
+            found = (self.task, self.source, compute())
+            self.memo[name] = found
+        return found[2]
 
     @cached_property
     def reference(self) -> Image | None:

@@ -8,7 +8,14 @@ import importlib
 import pytest
 
 # By name: the package `retouch_gym.evaluation` has a function of its module's name.
-WITH_EXAMPLES = ("retouch_gym.envs.retouch", "retouch_gym.evaluation.evaluate", "retouch_gym.spaces")
+WITH_EXAMPLES = (
+    "retouch_gym.envs.retouch",
+    "retouch_gym.envs.chat",
+    "retouch_gym.envs.sliders",
+    "retouch_gym.envs.vector",
+    "retouch_gym.evaluation.evaluate",
+    "retouch_gym.spaces",
+)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

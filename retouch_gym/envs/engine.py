@@ -18,7 +18,7 @@ import numpy as np
 
 from retouch_gym.datasets.base import Dataset
 from retouch_gym.envs.session import Session
-from retouch_gym.envs.sources import SourceCache
+from retouch_gym.envs.sources import Source, SourceCache
 from retouch_gym.envs.view import Rules, View
 from retouch_gym.errors import ConfigurationError, DatasetError, ImageError, RendererError, RetouchError, RewardError
 from retouch_gym.recipes.recipe import Recipe
@@ -207,7 +207,12 @@ class Engine:
                 f"Reward {self.reward.name!r} compares with a reference, and task {task.id!r} has none. Choose a "
                 "dataset with references, a reward that needs none, or on_reward_error='truncate'."
             )
-        return Session.start(self.toolset, self.max_turns, task, source.photo, keep_photos=self.view.keeps_photos)
+        return self.start(source)
+
+    def start(self, source: Source) -> Session:
+        """A new session of a task in memory."""
+        keep, photo = self.view.keeps_photos, source.photo
+        return Session.start(self.toolset, self.max_turns, source.task, photo, keep_photos=keep, memo=source.memo)
 
     def _start_values(self, sessions: Sequence[Session]) -> list[float]:
         if self.reward_at == "end":

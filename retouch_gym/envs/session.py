@@ -6,6 +6,7 @@ renders and rewards can be batched without a second copy of the rules.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from retouch_gym.errors import DatasetError, ToolError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
-from retouch_gym.tasks import Episode, Task, Turn
+from retouch_gym.tasks import Episode, Memo, Task, Turn
 from retouch_gym.tools.base import Effect, show
 from retouch_gym.tools.toolset import SUMMARY, Toolset
 from retouch_gym.types import Image, ToolCall, Unparsable
@@ -61,6 +62,7 @@ class Session:
         changes: The recipes that `undo` goes back through, the last one first taken.
         photos: The photo at each moment, for views that show the whole conversation; empty where none does.
         keep_photos: Whether `photos` is kept.
+        memo: See `Episode.memo`.
     """
 
     toolset: Toolset
@@ -76,6 +78,7 @@ class Session:
     changes: list[Recipe] = field(default_factory=list)
     photos: list[Image] = field(default_factory=list)
     keep_photos: bool = False
+    memo: Memo = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -86,6 +89,7 @@ class Session:
         source: Image | None = None,
         *,
         keep_photos: bool = False,
+        memo: Memo | None = None,
     ) -> Session:
         """Begin with the task's first recipe; `show` its rendering before observing.
 
@@ -95,6 +99,7 @@ class Session:
             task: The task.
             source: The task's photo, if it is loaded already; None loads it.
             keep_photos: Whether to keep the photo of every turn.
+            memo: What other episodes of the task remember. See `Episode.memo`.
 
         Raises:
             ImageError: If the photo cannot be read.
@@ -109,7 +114,9 @@ class Session:
         recipe = Recipe(toolset.name) if task.start is None else task.start.check(toolset)
         photo = task.photo.load() if source is None else source
         first, requests = Moment(recipe), [task.instruction]
-        return cls(toolset, max_turns, task, photo, photo, [first], requests, keep_photos=keep_photos)
+        session = cls(toolset, max_turns, task, photo, photo, [first], requests, keep_photos=keep_photos)
+        session.memo = {} if memo is None else memo
+        return session
 
     @property
     def tools(self) -> Toolset:
@@ -159,14 +166,15 @@ class Session:
         Returns:
             Whether the recipe changed, so that the photo is to be rendered again.
         """
-        calls = tuple(_plain(call) for call in _as_plan(action) if isinstance(call, ToolCall))
+        calls = tuple(call for call in _as_plan(action) if isinstance(call, ToolCall))
         before = self.recipe
         try:
             effects = self._parse(action)
             recipe, changes = self._fold(effects)
         except ToolError as error:
             problem = clip(str(error))
-            self.turns.append(Turn(calls, problem, text, not isinstance(action, Unparsable)))
+            plain = tuple(_plain(call) for call in calls)
+            self.turns.append(Turn(plain, problem, text, not isinstance(action, Unparsable)))
             recipe, feedback = before, f"Refused, nothing was changed: {problem}"
         else:
             self.changes = changes
@@ -201,19 +209,18 @@ class Session:
 
     def _fold(self, effects: Sequence[Effect]) -> tuple[Recipe, list[Recipe]]:
         """The recipe after a plan, and what can be undone then."""
-        recipe, changes, began = self.recipe, list(self.changes), None
-        for effect in effects:
-            if effect.undo:
+        recipe, changes = self.recipe, list(self.changes)
+        for undone, run in itertools.groupby(effects, key=lambda effect: effect.undo):
+            if not undone:
+                # What one plan sets is taken back as one change.
+                after = recipe.apply(run, self.toolset)
+                changes += [recipe] if after != recipe else []
+                recipe = after
+                continue
+            for _ in run:
                 if not changes:
                     raise ToolError("undo: there is nothing to take back")
-                recipe, began = changes.pop(), None
-            elif effect.controls:
-                after = recipe.apply([effect], self.toolset)
-                if after != recipe and began is None:
-                    # What one plan sets is taken back as one change.
-                    began = recipe
-                    changes.append(recipe)
-                recipe = after
+                recipe = changes.pop()
         return recipe, changes
 
     def episode(self, renderer: Renderer) -> Episode:
@@ -228,6 +235,7 @@ class Session:
             finished=self.finished,
             requests=tuple(self.requests),
             answer=self.answer,
+            memo=self.memo,
         )
 
 
@@ -245,7 +253,8 @@ def _plain(call: ToolCall) -> ToolCall:
     """The call as JSON holds it, so that every turn can be written down; what JSON cannot hold is told in words."""
     try:
         written = json.dumps([call.name, call.arguments], allow_nan=False)
-        if len(written) <= MAX_FEEDBACK and json.loads(written) == [call.name, call.arguments]:
+        held = [str(call.name), dict(call.arguments)]
+        if len(written) <= MAX_FEEDBACK and json.loads(written) == held:
             return call
     except (TypeError, ValueError, RecursionError):
         pass

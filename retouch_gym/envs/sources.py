@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from retouch_gym.datasets.base import Dataset
 from retouch_gym.errors import RetouchError
 from retouch_gym.images import Remembered
-from retouch_gym.tasks import Task
+from retouch_gym.tasks import Memo, Task
 from retouch_gym.types import Image
 
 
@@ -23,10 +23,12 @@ class Source:
     Args:
         task: The task; its photos are `Remembered`.
         photo: The photo before any edit, uint8 (H, W, 3), read-only.
+        memo: See `retouch_gym.tasks.Episode.memo`.
     """
 
     task: Task
     photo: Image
+    memo: Memo = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

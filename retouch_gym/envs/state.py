@@ -106,10 +106,7 @@ def _dump_session(session: Session) -> dict[str, JSON]:
 
 
 def _load_session(engine: Engine, index: int, data: Mapping[str, Any]) -> Session:
-    source = engine.sources.get(index)
-    session = Session.start(
-        engine.toolset, engine.max_turns, source.task, source.photo, keep_photos=engine.view.keeps_photos
-    )
+    session = engine.start(engine.sources.get(index))
     session.requests = [str(request) for request in data["requests"]]
     session.turns = [_turn(turn) for turn in data["turns"]]
     session.moments = [_moment(engine, moment) for moment in data["moments"]]

@@ -69,6 +69,16 @@ def likeness(untouched: float, edited: float) -> float:
     return max(-1.0, (untouched - edited) / untouched)
 
 
+def untouched_distance(episode: Episode, reference: Image) -> float:
+    """D(I₀, ref) of an episode, computed once for all episodes of its task.
+
+    Args:
+        episode: The episode.
+        reference: Its reference, uint8 (H, W, 3).
+    """
+    return episode.remember("untouched_distance", lambda: pixel_distance(episode.source, reference))
+
+
 class PixelDistance(ReferenceReward):
     """The negative pixel distance to the reference: −D(I, ref), in −1..0."""
 
@@ -91,7 +101,7 @@ class Likeness(ReferenceReward):
 
     def compare(self, episode: Episode, reference: Image) -> RewardOutput:
         """L of the episode."""
-        untouched = pixel_distance(episode.source, reference)
+        untouched = untouched_distance(episode, reference)
         distance = pixel_distance(episode.image, reference)
         value = likeness(untouched, distance)
         return RewardOutput(value, {"likeness": value, "distance": distance, "untouched_distance": untouched})

@@ -11,7 +11,7 @@ from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
 from retouch_gym.rewards.base import Reward, RewardOutput
 from retouch_gym.rewards.distance import pixel_distance
-from retouch_gym.rewards.likeness import likeness, load_reference
+from retouch_gym.rewards.likeness import likeness, load_reference, untouched_distance
 from retouch_gym.tasks import Episode
 from retouch_gym.types import Image
 
@@ -165,7 +165,7 @@ class EditReward(LeaveOneOutReward):
     def combine(self, episode: Episode, reference: Image, without: Sequence[float]) -> RewardOutput:
         """R of the episode."""
         edited = pixel_distance(episode.image, reference)
-        closer = likeness(pixel_distance(episode.source, reference), edited) if without else -1.0
+        closer = likeness(untouched_distance(episode, reference), edited) if without else -1.0
         useful = usefulness(edited, without)
         value = self.alpha * closer + (1 - self.alpha) * useful
         parts = {"likeness": closer, "usefulness": useful, "used_controls": float(len(without))}

@@ -1,7 +1,9 @@
-"""Public checkers and stand-ins for whoever adds a tool, a reward, a renderer, a dataset or a user."""
+"""Public checkers and stand-ins for whoever adds a tool, an answer format, a reward, a renderer, a
+dataset or a user."""
 
 from retouch_gym.testing.datasets import check_dataset
 from retouch_gym.testing.doubles import BrokenPhoto, NoisePhoto, TinyDataset, TinyRenderer, make_episode
+from retouch_gym.testing.formats import check_answer_format
 from retouch_gym.testing.renderers import check_renderer
 from retouch_gym.testing.rewards import check_reward
 from retouch_gym.testing.tools import check_tool, check_toolset
@@ -12,6 +14,7 @@ __all__ = [
     "NoisePhoto",
     "TinyDataset",
     "TinyRenderer",
+    "check_answer_format",
     "check_dataset",
     "check_renderer",
     "check_reward",
