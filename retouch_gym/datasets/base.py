@@ -97,6 +97,7 @@ DATASETS: Mapping[str, str] = {
     "folder": "retouch_gym.datasets.folder:FolderDataset",
     "pairs": "retouch_gym.datasets.pairs:PairsDataset",
     "modes": "retouch_gym.datasets.modes:ModeDataset",
+    "recorded": "retouch_gym.datasets.recorded:RecordedDataset",
 }
 """Short names of the datasets that come with the package; ``"folder:PATH"`` passes PATH as `root`."""
 
