@@ -76,7 +76,7 @@ class SlidersView(View):
         known = {name: control for name, control in rules.toolset.controls.items() if name in rules.toolset.by_name}
         for name in self.sliders or ():
             one_of("slider", name, known)
-        bound.controls = tuple(known[name] for name in self.sliders or known)
+        bound.controls = tuple(known[name] for name in (known if self.sliders is None else self.sliders))
         if not 0 < len(bound.controls) <= MAX_CALLS:
             raise ConfigurationError(f"The numeric view needs 1..{MAX_CALLS} sliders, got {len(bound.controls)}.")
         bound.extras = tuple(name for name in ("finish", "undo") if name in rules.toolset.by_name)

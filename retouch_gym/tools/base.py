@@ -181,6 +181,14 @@ class SliderTool(Tool):
         # The arguments model is made at run time, so it cannot be pickled by reference.
         return (SliderTool, (self.control, self.description))
 
+    def parse(self, arguments: object) -> Effect:
+        """See `Tool.parse`. What is plainly valid needs no further look; anything else is explained."""
+        if type(arguments) is dict and len(arguments) == 1:
+            value = arguments.get("value")
+            if type(value) is int and self.control.low <= value <= self.control.high:
+                return Effect({self.name: value})
+        return super().parse(arguments)
+
     def effect(self, arguments: Any) -> Effect:
         """Set the control to `arguments.value`."""
         return Effect({self.name: arguments.value})

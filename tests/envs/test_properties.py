@@ -10,7 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retouch_gym import ToolCall, Unparsable
+from retouch_gym.chat import ANSWER_FORMATS, get_answer_format
+from retouch_gym.envs.chat import ChatEnv
 from retouch_gym.envs.retouch import RetouchEnv
+from retouch_gym.envs.sliders import SlidersEnv
+from retouch_gym.envs.vector import RetouchVectorEnv
 from retouch_gym.testing import TinyDataset, TinyRenderer
 from retouch_gym.tools import IEA
 
@@ -27,7 +31,7 @@ junk_calls = st.builds(
 )
 good_calls = st.builds(
     lambda name, value: ToolCall(name, {"value": value}),
-    st.sampled_from([name for name in NAMES if name not in ("finish", "fade", "grain")]),
+    st.sampled_from([name for name in NAMES if name not in ("finish", "undo", "fade", "grain")]),
     st.integers(-100, 100),
 )
 calls = good_calls | junk_calls
@@ -74,3 +78,72 @@ def test_a_refusal_names_the_tool_or_says_that_there_is_none(call: ToolCall) -> 
         assert call.name in error if call.name in NAMES else error.startswith("unknown tool")
         if call.name in NAMES and isinstance(call.arguments, dict) and set(call.arguments) == {"value"}:
             assert "value" in error
+
+
+good_texts = st.builds(
+    lambda name, calls: get_answer_format(name).write("", calls),
+    st.sampled_from(sorted(ANSWER_FORMATS)),
+    st.lists(good_calls, min_size=1, max_size=3, unique_by=lambda call: call.name),
+)
+texts = st.text() | good_texts | st.builds(lambda text, cut: text[:cut], good_texts, st.integers(0, 60)) | json_values
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=st.lists(texts, min_size=1, max_size=5), name=st.sampled_from(sorted(ANSWER_FORMATS)))
+def test_any_sequence_of_texts_keeps_the_conversation_alive(script: list[Any], name: str) -> None:
+    env = ChatEnv(dataset=TinyDataset(2), renderer=TinyRenderer(), answer_format=name, max_turns=4, format_weight=0.1)
+    messages, _ = env.reset(seed=0)
+    for text in script:
+        messages, reward, terminated, truncated, info = env.step(text)
+        assert messages in env.observation_space
+        assert not truncated
+        env.episode.recipe.check(IEA)
+        assert (info["tool_error"] is None) == (env.episode.turns[-1].error is None)
+        if terminated:
+            assert -1 <= reward <= 1.1
+            messages, _ = env.reset()
+
+
+numbers = (
+    st.floats(allow_nan=True, allow_infinity=True) | st.integers() | st.lists(st.floats(), max_size=4) | json_values
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=st.lists(numbers, min_size=1, max_size=6), actions=st.sampled_from(["box", "multi-discrete", "discrete"]))
+def test_any_sequence_of_numbers_keeps_the_numeric_view_alive(script: list[Any], actions: Any) -> None:
+    env = SlidersEnv(
+        dataset=TinyDataset(2), renderer=TinyRenderer(), actions=actions, sliders=["exposure", "shadows"], max_turns=4
+    )
+    env.reset(seed=0)
+    for action in script:
+        obs, reward, terminated, truncated, _ = env.step(action)
+        assert obs in env.observation_space
+        assert -1 <= reward <= 1
+        assert not truncated
+        env.episode.recipe.check(IEA)
+        if terminated:
+            env.reset()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=st.lists(st.tuples(actions, actions), min_size=1, max_size=6), seed=st.integers(0, 2**31))
+def test_a_vector_is_its_single_environments_whatever_they_do(script: list[tuple[Any, Any]], seed: int) -> None:
+    kwargs: dict[str, Any] = {"dataset": TinyDataset(3), "renderer": TinyRenderer(), "reward": "edit", "max_turns": 3}
+    envs = RetouchVectorEnv(2, prefetch=False, **kwargs)
+    singles = [RetouchEnv(**kwargs) for _ in range(2)]
+    batch, _ = envs.reset(seed=seed)
+    for index, single in enumerate(singles):
+        first, _ = single.reset(seed=seed + index)
+        assert canonical(first) == canonical({key: batch[key][index] for key in first})
+    over = [False, False]
+    for pair in script:
+        batch, rewards, terminations, _, infos = envs.step(pair)
+        for index, single in enumerate(singles):
+            if over[index]:
+                (obs, info), reward, over[index] = single.reset(), 0.0, False
+            else:
+                obs, reward, over[index], _, info = single.step(pair[index])
+            assert canonical(obs) == canonical({key: batch[key][index] for key in obs})
+            assert (reward, over[index]) == (rewards[index], terminations[index])
+            assert info["tool_error"] == infos["tool_error"][index]
