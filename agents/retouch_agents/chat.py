@@ -140,3 +140,15 @@ class ChatFormat:
     def parse(self, text: str, task: str = "edit") -> Action:
         """The tool calls in an answer. See `retouch_gym.chat.AnswerFormat.parse`."""
         return self.answer_format.parse(text, task)
+
+
+class ConversationFormat(ChatFormat):
+    """How a model plays `Retouch/Chat-v0`: the environment writes the prompts and reads the answers itself."""
+
+    def encode(self, observation: Any) -> Prompt:
+        """Encode an observation of `Retouch/Chat-v0`, a conversation."""
+        return self.encode_messages(observation)
+
+    def parse(self, text: str, task: str = "edit") -> Any:
+        """The text itself, which is the action."""
+        return text

@@ -18,13 +18,14 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from retouch_agents.chat import ChatFormat
+from retouch_agents.chat import ChatFormat, ConversationFormat
 from retouch_agents.encoding import Prompt
 from retouch_agents.generation import Completion, TransformersGenerator
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_agents.rllib.rollouts import GroupRequest, Rollout, SampleResult
 from retouch_gym.errors import ConfigurationError, RendererError, RewardError
-from retouch_gym.types import Action, Unparsable
+from retouch_gym.spaces import MessagesSpace
+from retouch_gym.types import Unparsable
 
 WEIGHTS_VERSION = "grpo_weights_version"
 """Key of a runner's state: which weights it holds, counted by the algorithm."""
@@ -61,6 +62,8 @@ class Chat(Protocol):
 def default_chat(model: str, env: gymnasium.Env[Any, Any]) -> Chat:
     """The chat format of a checkpoint for an environment with a toolset.
 
+    In `Retouch/Chat-v0` the environment's own prompt counts, in the others the one saved with the checkpoint.
+
     Raises:
         ConfigurationError: If the environment has no toolset.
     """
@@ -70,7 +73,8 @@ def default_chat(model: str, env: gymnasium.Env[Any, Any]) -> Chat:
             f"{type(env.unwrapped).__name__} has no toolset, so the model's answers cannot be read; "
             "pass training(chat_format=function of (model, env))."
         )
-    return ChatFormat.from_pretrained(model, toolset)
+    spoken = isinstance(env.observation_space, MessagesSpace)
+    return (ConversationFormat if spoken else ChatFormat).from_pretrained(model, toolset)
 
 
 class RetouchEnvRunner(EnvRunner, Checkpointable):
@@ -184,7 +188,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
     def _play(self, request: GroupRequest, prompt: Prompt, member: int, answer: Completion) -> Rollout:
         _, info = self._reset(request)
         task_id = str(info.get("task_id", ""))
-        action: Action = self.chat.parse(self.chat.decode(answer.token_ids))
+        action = self.chat.parse(self.chat.decode(answer.token_ids))
         try:
             _, reward, terminated, truncated, info = self.env.step(action)
         except (RewardError, RendererError):

@@ -67,3 +67,29 @@ def test_two_iterations_on_photos(tiny: Path, cluster: None) -> None:
         assert all(np.isfinite(value) for value in numbers.values())
     finally:
         algo.stop()
+
+
+def test_conversations_with_edits_and_summaries(tiny: Path, cluster: None) -> None:
+    config = {
+        "dataset_kwargs": {"kinds": ["instruct"], "size": 4, "resolution": 32},
+        "task": ["edit", "summary", "match"],
+        "reward": "task",
+        "format_weight": 0.5,
+        "prompts": {"user": " {instruction}"},
+        "max_turns": 1,
+    }
+    algo = (
+        GRPOConfig()
+        .environment("Retouch/Chat-v0", env_config=config)
+        .training(model=tiny, group_size=2, prompts_per_iteration=12, max_new_tokens=8, lr=1e-3)
+        .env_runners(num_env_runners=0)
+        .build_algo()
+    )
+    try:
+        numbers = algo.train()["grpo"]
+    finally:
+        algo.stop()
+    assert numbers["answers"] == 24
+    assert numbers["valid_rate"] == 1.0
+    # A random model says nothing that counts: −1 for edits and 0 for words and for goals, no good form.
+    assert numbers["reward_mean"] == pytest.approx(-1 / 3)
