@@ -9,6 +9,8 @@ OUT ?= runs/demo
 PHOTOS ?=
 ARGS ?=
 BIN := $(VENV)/bin
+# verifiers and openenv want different versions of mcp.
+VERIFIERS := $(VENV)-verifiers
 # Torch and numba are fastest here with one thread per process; Ray starts its own processes.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,15 +26,33 @@ demo: $(VENV)/.ready ## Train and evaluate a tiny agent from nothing (about 15 m
 	$(BIN)/retouch-gym demo --out "$(OUT)" $(foreach dir,$(PHOTOS),--photos "$(dir)") $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.ready ## Lint, types, import contracts and the whole test suite
+test: check test-verifiers ## Lint, types, import contracts and the whole test suite
+
+.PHONY: check
+check: $(VENV)/.ready ## The same without the adapter for verifiers, which needs an environment of its own
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-verifiers
+test-verifiers: $(VERIFIERS)/.ready ## Test the adapter for verifiers in its own small environment
+	$(VERIFIERS)/bin/python -c "import verifiers.v1"  # its tests skip where it is missing
+	$(VERIFIERS)/bin/python -m pytest tests/adapters/test_verifiers.py tests/adapters/test_rollout.py
+
 .PHONY: setup
 setup: $(VENV)/.ready ## Only set up the virtual environment
+
+# verifiers is not among them: see above.
+EXTRAS := agents,sb3,trl,openenv,recording,dev
+
+$(VERIFIERS)/.ready: pyproject.toml scripts/check_prerequisites.py
+	@"$(PYTHON)" scripts/check_prerequisites.py
+	@echo "Setting up $(VERIFIERS) (once) ..."
+	"$(PYTHON)" -m venv $(VERIFIERS)
+	$(VERIFIERS)/bin/python -m pip install --progress-bar on -e ".[verifiers]" "pytest>=8.4" "pytest-timeout>=2.4" "hypothesis>=6.150"
+	@touch $@
 
 # The marker is written last, so an interrupted installation is simply taken up again.
 $(VENV)/.ready: pyproject.toml scripts/check_prerequisites.py
@@ -43,11 +63,11 @@ $(VENV)/.ready: pyproject.toml scripts/check_prerequisites.py
 	@echo "[1/3] PyTorch (CPU)"
 	$(BIN)/python -m pip install --progress-bar on "torch==2.13.0"
 	@echo "[2/3] retouch-gym and its dependencies"
-	$(BIN)/python -m pip install --progress-bar on -e ".[agents,dev]"
+	$(BIN)/python -m pip install --progress-bar on -e ".[$(EXTRAS)]"
 	@echo "[3/3] Compiling bytecode"
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches (runs/ stays)
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VERIFIERS) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
