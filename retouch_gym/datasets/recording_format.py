@@ -25,6 +25,7 @@ class DatasetNote(_Model):
     name: str
     split: str
     size: int
+    modes: list[Mode]
 
 
 class EnvironmentNote(_Model):

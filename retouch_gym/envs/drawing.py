@@ -22,7 +22,7 @@ def as_picture(session: Session) -> Image:
     """Before, context, after and reference (where there is one) side by side, each under its caption.
 
     Returns:
-        uint8 (H + CAPTION, total width, 3).
+        uint8 (H + CAPTION, total width, 3), both sides even.
     """
     photos = [("before", session.source)]
     photos += [(f"shown {number}", photo.load()) for number, photo in enumerate(session.task.context, 1)]
@@ -50,14 +50,17 @@ def side_by_side(photos: Sequence[tuple[str, Image]]) -> Image:
         photos: Caption and uint8 (H, W, 3) array of each.
 
     Returns:
-        uint8 (H + CAPTION, total width, 3).
+        uint8 (H + CAPTION, total width, 3), black added below and right where a side would be odd: video encoders
+        halve the colour's resolution, and players refuse what cannot be halved.
     """
     height = photos[0][1].shape[0]
     columns: list[Image] = []
     for caption, photo in photos:
         width = max(1, round(photo.shape[1] * height / photo.shape[0]))
         columns += [_column(caption, resize(photo, width, height)), np.zeros((height + CAPTION, GAP, 3), np.uint8)]
-    return np.hstack(columns[:-1])
+    picture = np.hstack(columns[:-1])
+    rows, width = picture.shape[:2]
+    return np.pad(picture, ((0, rows % 2), (0, width % 2), (0, 0)))
 
 
 def _column(caption: str, photo: Image) -> Image:
