@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -152,8 +151,7 @@ class Engine:
     def expect_next(self, slots: Sequence[Slot]) -> None:
         """Load the tasks that the slots will draw next, meanwhile."""
         if self.sources.prefetch:
-            count = len(self.dataset)
-            self.sources.expect(int(deepcopy(slot.rng).integers(count)) for slot in slots)
+            self.sources.expect(peek(slot.rng, len(self.dataset)) for slot in slots)
 
     def advance(self, slots: Sequence[Slot], actions: Sequence[Any]) -> list[Outcome]:
         """Take one turn in each slot.
@@ -310,6 +308,14 @@ class Engine:
 
     def _closing(self, session: Session, components: Mapping[str, float]) -> dict[str, Any]:
         return {"finished": session.finished, "recipe": session.recipe, "reward_components": dict(components)}
+
+
+def peek(rng: np.random.Generator, count: int) -> int:
+    """The index below `count` that a generator will draw next; the generator stays as it is."""
+    state = rng.bit_generator.state
+    index = int(rng.integers(count))
+    rng.bit_generator.state = state
+    return index
 
 
 def running(slot: Slot, *, ended: bool = False, purpose: str = "step") -> Session:

@@ -241,7 +241,7 @@ class Session:
 
 def clip(text: str, limit: int = MAX_FEEDBACK) -> str:
     """Cut a text to `limit` characters and replace what UTF-8 cannot hold."""
-    clean = text.encode("utf-8", "replace").decode("utf-8")
+    clean = text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 

@@ -127,9 +127,9 @@ class StructuredView(View):
             "context": tuple(read_only(photo.load()) for photo in session.task.context),
             "task": session.task.mode,
             "instruction": session.requests[-1],
-            "history": json.dumps(session.history),
+            "history": json.dumps(session.history) if session.history else "[]",
             "feedback": session.feedback,
-            "recipe": json.dumps(dict(session.recipe.controls), allow_nan=False),
+            "recipe": json.dumps(dict(session.recipe.controls)),
             "turns_left": session.turns_left,
         }
 
