@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -15,14 +14,11 @@ from typing import Any, BinaryIO
 from retouch_gym.datasets.recording_format import EPISODES, HEADER, PHOTOS, Header
 from retouch_gym.datasets.recordings import RecordedEpisode, RecordedTurn, read_header
 from retouch_gym.errors import ConfigurationError, DatasetError, ImageError, RendererError
-from retouch_gym.images import save_image
-from retouch_gym.types import Image, Photo
+from retouch_gym.types import Photo
+from retouch_gym.wrappers.photo_folder import PhotoFolder
 
 if sys.platform != "win32":
     import fcntl
-
-NAME_LENGTH = 16
-"""Hexadecimal digits of the SHA-256 that name a photo."""
 
 
 class RecordingWriter:
@@ -66,12 +62,13 @@ class RecordingWriter:
         assert self.folder is not None
         written: list[Path] = []
         try:
-            names = _Photos(self.folder / PHOTOS, written)
+            names = PhotoFolder(self.folder / PHOTOS, written)
             line = json.dumps(_dump(episode, self._number, names), allow_nan=False)
             self._append(line.encode("ascii") + b"\n")
-        except BaseException:
+        except Exception:
             for path in written:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
             raise
         self._number += 1
 
@@ -84,11 +81,12 @@ class RecordingWriter:
     def _open(self) -> None:
         # A file that came over a fork is the parent's: closing it here leaves the parent's open.
         self.close()
+        mine = self.folder if self._pid == os.getpid() else None
         folder = self.root
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if self.own_subfolder:
-                folder = _new_subfolder(self.root)
+                folder = mine or _new_subfolder(self.root)
             (folder / PHOTOS).mkdir(exist_ok=True)
             file = (folder / EPISODES).open("a+b", buffering=0)
         except OSError as error:
@@ -137,35 +135,7 @@ class RecordingWriter:
             raise DatasetError(f"Cannot write {self._file.name!r}: {error}. The episode was not recorded.") from error
 
 
-class _Photos:
-    """Writes photos under the hash of their pixels, each once."""
-
-    def __init__(self, folder: Path, written: list[Path]) -> None:
-        self.folder = folder
-        self.written = written
-
-    def __call__(self, photo: Photo) -> str:
-        image = photo.load()
-        name = photo_name(image)
-        path = self.folder / f"{name}.png"
-        if not path.exists():
-            try:
-                save_image(image, path)
-            except ImageError as error:
-                raise DatasetError(f"{error} The episode was not recorded.") from error
-            self.written.append(path)
-        return name
-
-
-def photo_name(image: Image) -> str:
-    """The name of a photo in a recording: 16 hexadecimal digits of the SHA-256 of height, width and pixels."""
-    height, width = image.shape[:2]
-    digest = hashlib.sha256(f"{height}x{width}:".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()[:NAME_LENGTH]
-
-
-def _dump(episode: RecordedEpisode, number: int, names: _Photos) -> dict[str, Any]:
+def _dump(episode: RecordedEpisode, number: int, names: PhotoFolder) -> dict[str, Any]:
     """An episode as a line; see `retouch_gym.datasets.recording_format.Line`."""
     task = episode.task
     return {
@@ -203,7 +173,7 @@ def _dump(episode: RecordedEpisode, number: int, names: _Photos) -> dict[str, An
     }
 
 
-def _dump_turn(taken: RecordedTurn, names: _Photos) -> dict[str, Any]:
+def _dump_turn(taken: RecordedTurn, names: PhotoFolder) -> dict[str, Any]:
     turn = taken.turn
     return {
         "calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in turn.calls],
@@ -218,7 +188,7 @@ def _dump_turn(taken: RecordedTurn, names: _Photos) -> dict[str, Any]:
     }
 
 
-def _reference(reference: Photo | None, names: _Photos) -> str | None:
+def _reference(reference: Photo | None, names: PhotoFolder) -> str | None:
     if reference is None:
         return None
     try:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import doctest
 import errno
 import json
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +17,17 @@ import gymnasium
 import numpy as np
 import pytest
 
+from retouch_gym.datasets.recording_format import (
+    CallNote,
+    DatasetNote,
+    EnvironmentNote,
+    Header,
+    Line,
+    PhotoNotes,
+    SeedNote,
+    TaskNote,
+    TurnNote,
+)
 from retouch_gym.datasets.recordings import RecordedEpisode, read_episodes, read_header
 from retouch_gym.envs.chat import ChatEnv
 from retouch_gym.envs.retouch import RetouchEnv
@@ -26,8 +39,8 @@ from retouch_gym.tasks import Episode
 from retouch_gym.testing import TinyDataset, TinyRenderer
 from retouch_gym.types import ToolCall
 from retouch_gym.users.scripted import ScriptedUser
-from retouch_gym.wrappers import RecordEpisode, RecordVectorEpisode
-from retouch_gym.wrappers.writer import photo_name
+from retouch_gym.wrappers import RecordEpisode, RecordVectorEpisode, record
+from retouch_gym.wrappers.photo_folder import photo_name
 
 FINISH = ToolCall("finish")
 
@@ -357,3 +370,32 @@ def test_a_vector_environment_notes_components_and_later_episodes(tmp_path: Path
     assert [(e.seeds.reset, e.seeds.episode) for e in episodes] == [(4, 0), (4, 0), (4, 1), (4, 1)]
     assert [e.reward for e in episodes] == [*rewards[0], *rewards[2]]
     assert all(set(e.components) for e in episodes)
+
+
+def test_closing_and_going_on_stays_in_the_same_subfolder(tmp_path: Path) -> None:
+    env = RecordEpisode(make(), tmp_path, worker=True)
+    play(env, [FINISH])
+    env._recorder.writer.close()
+    play(env, [FINISH])
+    assert [(episode.recording, episode.number) for episode in read_episodes(tmp_path)] == [
+        (f"worker-{os.getpid()}", 0),
+        (f"worker-{os.getpid()}", 1),
+    ]
+
+
+def test_the_manual_runs_and_names_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "recordings.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert len(names["tasks"]) == 8
+    models = [Header, Line, TaskNote, TurnNote, PhotoNotes, SeedNote, DatasetNote, EnvironmentNote, CallNote]
+    keys = {key for model in models for key in model.model_fields}
+    assert sorted(key for key in keys if f"`{key}`" not in manual) == []
+
+
+def test_the_example_of_the_wrapper_runs() -> None:
+    results = doctest.testmod(record)
+    assert results.attempted > 0
+    assert results.failed == 0
