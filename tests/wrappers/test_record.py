@@ -399,3 +399,34 @@ def test_the_example_of_the_wrapper_runs() -> None:
     results = doctest.testmod(record)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        ToolCall("exposure", [1, 2]),  # type: ignore[arg-type]
+        ToolCall("exposure", None),  # type: ignore[arg-type]
+        ToolCall(None, {}),  # type: ignore[arg-type]
+        ToolCall("exposure", {"value": float("nan")}),
+        ToolCall("exposure", {3: object()}),  # type: ignore[dict-item]
+        ToolCall("\ud800\n\u2028", {"value": "\ud800\n\u2028"}),
+        ToolCall("exposure", {"value": 10**5000}),
+        object(),
+        [exposure(1)] * 70,
+    ],
+)
+def test_whatever_an_agent_does_can_be_written_and_read(tmp_path: Path, action: Any) -> None:
+    env = RecordEpisode(make(), tmp_path)
+    play(env, [action, action, FINISH])
+    (episode,) = read_episodes(tmp_path)
+    assert tuple(turn.turn for turn in episode.turns) == env.unwrapped.episode.turns  # type: ignore[attr-defined]
+    assert episode.turns[0].turn.error is not None
+
+
+def test_the_wrapper_can_be_made_again_from_its_spec(tmp_path: Path) -> None:
+    env = RecordEpisode(gymnasium.make("Retouch/Retouch-v0", max_turns=1), tmp_path, turn_photos=True)
+    assert env.spec is not None
+    again = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    play(again, [exposure(1)], seed=0)
+    (episode,) = read_episodes(tmp_path)
+    assert episode.turns[0].photo is not None
