@@ -124,7 +124,7 @@ def _minari() -> tuple[Callable[..., Any], Callable[..., Any]]:
         minari: Any = importlib.import_module("minari")
         collector: Any = importlib.import_module("minari.data_collector")
     except ImportError as error:
-        raise ConfigurationError(f"Minari cannot be imported ({error}). pip install 'retouch-gym[recording]'") from error
+        raise ConfigurationError(f"Minari is missing ({error}). pip install 'retouch-gym[recording]'") from error
     return minari.create_dataset_from_buffers, collector.EpisodeBuffer
 
 
