@@ -15,6 +15,7 @@ WITH_EXAMPLES = (
     "retouch_gym.envs.vector",
     "retouch_gym.evaluation.evaluate",
     "retouch_gym.spaces",
+    "retouch_gym.wrappers.record",
 )
 
 

@@ -225,7 +225,8 @@ class RetouchHarness(vf.Harness[vf.HarnessConfig]):
         messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         messages.append(rollout.opening(request or ""))
         # verifiers bounds the time of a rollout (``timeout``) and decides what is tried again (``retries``).
-        async with AsyncOpenAI(base_url=endpoint, api_key=secret, max_retries=0, timeout=None) as model:
+        client: Any = AsyncOpenAI(base_url=endpoint, api_key=secret, max_retries=0, timeout=None)
+        async with client as model:
             while not rollout.over:
                 reply = await model.chat.completions.create(
                     model=ctx.model,

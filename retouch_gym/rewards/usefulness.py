@@ -37,7 +37,7 @@ def leave_one_out(episodes: Sequence[Episode], references: Sequence[Image]) -> l
         references: As many photos, uint8 (H, W, 3).
 
     Returns:
-        One list per episode, in the order of `Recipe.controls`; empty where no control is used.
+        One list per episode, in the order of `Recipe.parts`; empty where no control is used.
 
     Raises:
         RendererError: If a render fails.
@@ -46,7 +46,7 @@ def leave_one_out(episodes: Sequence[Episode], references: Sequence[Image]) -> l
     jobs = [
         _Job(index, episode.recipe.without(control))
         for index, episode in enumerate(episodes)
-        for control in episode.recipe.controls
+        for control in episode.recipe.parts
     ]
     for renderer, batch in _batches(jobs, episodes):
         photos = [episodes[job.episode].source for job in batch]

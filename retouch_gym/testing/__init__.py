@@ -1,5 +1,4 @@
-"""Public checkers and stand-ins for whoever adds a tool, an answer format, a reward, a renderer, a
-dataset or a user."""
+"""Public checkers and stand-ins for whoever adds a tool, a format, a reward, a renderer, a dataset or a user."""
 
 from retouch_gym.testing.datasets import check_dataset
 from retouch_gym.testing.doubles import BrokenPhoto, NoisePhoto, TinyDataset, TinyRenderer, make_episode

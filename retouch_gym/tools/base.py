@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from retouch_gym.adjustments.curves import Curve
+from retouch_gym.adjustments.local import Crop, LocalAdjustment
 from retouch_gym.errors import ToolError
 from retouch_gym.types import JSON
 
@@ -79,12 +81,18 @@ class Effect:
         finish: Whether the agent is done.
         undo: Whether the last change is taken back.
         text: What the agent says of the edit, where words are asked for.
+        curves: Point curves to set, by name; the identity takes one away.
+        crop: Crop to set; the default one takes it away.
+        local: Local adjustment to set; it replaces the one of its name, and one without controls takes it away.
     """
 
     controls: Mapping[str, float] = field(default_factory=dict)
     finish: bool = False
     undo: bool = False
     text: str | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    crop: Crop | None = None
+    local: LocalAdjustment | None = None
 
 
 class Tool(ABC):

@@ -23,6 +23,9 @@ class Toolset:
     Args:
         name: Name stored in every recipe made with this set; a renderer chooses its pipeline by it.
         tools: The tools, names unique.
+        curves: Names of the point curves that recipes of this set can have.
+        local_controls: Controls that local adjustments can carry; none if there are no local adjustments.
+        can_crop: Whether recipes of this set can crop.
 
     Raises:
         ConfigurationError: If two tools share a name or two controls do.
@@ -30,6 +33,9 @@ class Toolset:
 
     name: str
     tools: tuple[Tool, ...]
+    curves: tuple[str, ...] = ()
+    local_controls: tuple[Control, ...] = ()
+    can_crop: bool = False
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]

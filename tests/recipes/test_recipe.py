@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retouch_gym import Recipe
+from retouch_gym.adjustments import IDENTITY, Brush, Crop, LinearGradient, LocalAdjustment, LuminanceRange, MaskPart
 from retouch_gym.errors import RecipeError
-from retouch_gym.tools import IEA, IEA_COMPAT, Effect
+from retouch_gym.tools import IEA, IEA_COMPAT, Effect, Toolset
 
 controls = st.dictionaries(st.sampled_from([*IEA.controls]), st.integers(1, 100))
 
@@ -90,7 +91,16 @@ def test_a_recipe_belongs_to_its_toolset() -> None:
     [
         ([], "JSON object"),
         ({"toolset": "iea"}, "version None"),
-        ({"version": 2, "toolset": "iea"}, "version 2"),
+        ({"version": 3, "toolset": "iea"}, "version 3"),
+        ({"version": 2, "toolset": "x", "curves": {"curve": [[0, 0]]}}, "2..16 points"),
+        ({"version": 2, "toolset": "x", "curves": {"curve": [[0, 0], [0, 1]]}}, "inputs should rise"),
+        ({"version": 2, "toolset": "x", "curves": {"curve": [[0, 0], [1, 2]]}}, "both 0..1"),
+        ({"version": 2, "toolset": "x", "curves": []}, "should be an object"),
+        ({"version": 2, "toolset": "x", "crop": {"left": 0.5, "right": 0.2}}, "below right"),
+        ({"version": 2, "toolset": "x", "crop": {"angle": 90}}, "angle"),
+        ({"version": 2, "toolset": "x", "locals": {}}, "a list"),
+        ({"version": 2, "toolset": "x", "locals": [{"name": "sky", "parts": []}]}, "parts"),
+        ({"version": 2, "toolset": "x", "locals": [{"name": "sky", "parts": [{"shape": {"kind": "no"}}]}]}, "shape"),
         ({"version": 1}, "toolset"),
         ({"version": 1, "toolset": "iea", "sliders": {}}, "sliders"),
         ({"version": 1, "toolset": "iea", "controls": []}, "controls"),
@@ -106,3 +116,55 @@ def test_malformed_recipes_are_refused(data: Any, match: str) -> None:
 def test_what_is_not_json_is_refused() -> None:
     with pytest.raises(RecipeError, match="Not JSON"):
         Recipe.from_json("{exposure: 4}")
+
+
+SKY = LocalAdjustment(
+    name="sky",
+    parts=(
+        MaskPart(shape=LinearGradient(x0=0.5, y0=0, x1=0.5, y1=0.4)),
+        MaskPart(shape=Brush(points=((0.1, 0.2), (0.3, 0.2)), radius=0.1), op="subtract"),
+        MaskPart(shape=LuminanceRange(low=0.5), op="intersect", invert=True),
+    ),
+    controls={"exposure": -0.5},
+)
+FULL = Recipe(
+    "lightroom",
+    {"exposure": 0.5},
+    7,
+    curves={"curve": ((0, 0.1), (0.5, 0.5), (1, 0.9)), "curve_red": IDENTITY},
+    crop=Crop(left=0.1, angle=2.5),
+    locals=(SKY, LocalAdjustment(name="nothing", parts=SKY.parts)),
+)
+
+
+def test_curves_crops_and_local_adjustments_are_part_of_it() -> None:
+    assert FULL.parts == ("exposure", "curve", "crop", "local:sky")
+    assert Recipe.from_json(FULL.to_json()) == FULL == pickle.loads(pickle.dumps(FULL))
+    assert hash(Recipe.from_json(FULL.to_json())) == hash(FULL)
+    for part in FULL.parts:
+        assert set(FULL.without(part).parts) == set(FULL.parts) - {part}
+    assert not FULL.is_empty
+    assert Recipe("lightroom", crop=Crop(), curves={"curve": IDENTITY}).is_empty
+    with pytest.raises(RecipeError, match="Unknown curve"):
+        Recipe("iea", curves=FULL.curves).check(IEA)
+    with pytest.raises(RecipeError, match="cannot crop"):
+        Recipe("iea", crop=FULL.crop).check(IEA)
+    with pytest.raises(RecipeError, match="Unknown control 'exposure'"):
+        Recipe("iea", locals=FULL.locals).check(IEA)
+    with pytest.raises(RecipeError, match="share a name"):
+        Recipe("lightroom", locals=(SKY, SKY))
+
+
+def test_their_effects_fold_like_those_of_sliders() -> None:
+    toolset = Toolset("lightroom", ())
+    recipe = Recipe("lightroom").apply([Effect(curves=FULL.curves), Effect(local=SKY), Effect(crop=FULL.crop)], toolset)
+    assert recipe.parts == ("curve", "crop", "local:sky")
+    darker = SKY.model_copy(update={"controls": {"exposure": -2.0}})
+    recipe = recipe.apply([Effect(local=darker)], toolset)
+    assert recipe.locals == (darker,)
+    gone = [
+        Effect(curves={"curve": IDENTITY}),
+        Effect(crop=Crop()),
+        Effect(local=SKY.model_copy(update={"controls": {}})),
+    ]
+    assert recipe.apply(gone, toolset).is_empty

@@ -130,9 +130,10 @@ def create_app(max_sessions: int = 8, **options: Any) -> FastAPI:
     def retouch_gym() -> RetouchServer:
         return RetouchServer(make())
 
-    return create_fastapi_app(
+    app: FastAPI = create_fastapi_app(
         retouch_gym, RetouchAction, RetouchObservation, max_sessions, state_cls=RetouchState, env_name="retouch-gym"
     )
+    return app
 
 
 def serve(host: str = "127.0.0.1", port: int = 8000, *, max_sessions: int = 8, **options: Any) -> None:
