@@ -54,3 +54,20 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, expected: type, **
     if not isinstance(value, expected):
         raise ConfigurationError(f"{kind} {name!r} is a {type(value).__name__}, expected a {expected.__name__}.")
     return value
+
+
+def build(value: Any, builtin: Mapping[str, str], kind: str, expected: type, **kwargs: Any) -> Any:
+    """`value` itself if it is an `expected`, otherwise the instance behind the name, made with `kwargs`.
+
+    Raises:
+        ConfigurationError: If the name is not known, its options do not fit, or options come with a ready object.
+    """
+    if isinstance(value, expected):
+        if kwargs:
+            name = getattr(value, "name", type(value).__name__)
+            raise ConfigurationError(f"Options {sorted(kwargs)} need the name of a {kind}, not a ready {name!r}.")
+        return value
+    try:
+        return resolve(value, builtin, kind, expected, **kwargs)
+    except TypeError as error:
+        raise ConfigurationError(f"The {kind} {value!r} does not take these options: {error}") from error

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from retouch_gym.errors import ConfigurationError, RewardError
-from retouch_gym.resolve import resolve
+from retouch_gym.errors import RewardError
+from retouch_gym.resolve import build
 from retouch_gym.tasks import Episode
 
 
@@ -89,14 +89,7 @@ def get_reward(reward: str | Reward, **kwargs: Any) -> Reward:
     Raises:
         ConfigurationError: If the name is not known, or options come with a ready object.
     """
-    if isinstance(reward, Reward):
-        if kwargs:
-            raise ConfigurationError(f"Options {sorted(kwargs)} need a reward name, not a ready {reward.name!r}.")
-        return reward
-    try:
-        found: Reward = resolve(reward, REWARDS, "reward", Reward, **kwargs)
-    except TypeError as error:
-        raise ConfigurationError(f"Reward {reward!r} does not take these options: {error}") from error
+    found: Reward = build(reward, REWARDS, "reward", Reward, **kwargs)
     return found
 
 

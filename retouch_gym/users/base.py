@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retouch_gym.errors import ConfigurationError
-from retouch_gym.resolve import resolve
+from retouch_gym.resolve import build
 from retouch_gym.tasks import Episode
 
 
@@ -60,12 +59,5 @@ def get_user(user: str | User, **kwargs: Any) -> User:
     Raises:
         ConfigurationError: If the name is not known, or options come with a ready object.
     """
-    if isinstance(user, User):
-        if kwargs:
-            raise ConfigurationError(f"Options {sorted(kwargs)} need a user's name, not a ready {user.name!r}.")
-        return user
-    try:
-        found: User = resolve(user, USERS, "user", User, **kwargs)
-    except TypeError as error:
-        raise ConfigurationError(f"User {user!r} does not take these options: {error}") from error
+    found: User = build(user, USERS, "user", User, **kwargs)
     return found
