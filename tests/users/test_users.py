@@ -192,7 +192,7 @@ def test_names_of_users() -> None:
     assert isinstance(get_user("retouch_gym.users.scripted:ScriptedUser"), ScriptedUser)
     with pytest.raises(ConfigurationError, match="Did you mean 'scripted'"):
         get_user("script")
-    with pytest.raises(ConfigurationError, match="need a user's name"):
+    with pytest.raises(ConfigurationError, match="need the name of a user"):
         get_user(ready, tolerance=0.1)
     with pytest.raises(ConfigurationError, match="does not take these options"):
         get_user("scripted", mood="good")
