@@ -22,10 +22,13 @@ class Renderer(ABC):
     Attributes:
         name: Short name.
         toolsets: Names of the toolsets whose recipes it can render.
+        batch_bytes: How many bytes of photos it renders best at once, where many renders are wanted and each is
+            looked at and thrown away.
     """
 
     name: str
     toolsets: frozenset[str]
+    batch_bytes: int = 1 << 28
 
     @abstractmethod
     def render(self, photos: Sequence[Image], recipes: Sequence[Recipe]) -> list[Image]:

@@ -15,9 +15,6 @@ from retouch_gym.rewards.likeness import likeness, load_reference, untouched_dis
 from retouch_gym.tasks import Episode
 from retouch_gym.types import Image
 
-BATCH_BYTES = 1 << 28
-"""Most pixel bytes of one leave-one-out batch; beyond it (large photos) the batch is split."""
-
 
 @dataclass(frozen=True)
 class _Job:
@@ -30,7 +27,7 @@ class _Job:
 def leave_one_out(episodes: Sequence[Episode], references: Sequence[Image]) -> list[list[float]]:
     """D(I without c, ref) for every used control c of every episode, all rendered as one batch.
 
-    Episodes of different renderers make one batch per renderer; batches over `BATCH_BYTES` are split.
+    Episodes of different renderers make one batch per renderer; batches over its `batch_bytes` are split.
 
     Args:
         episodes: The episodes.
@@ -61,7 +58,7 @@ def _batches(jobs: Sequence[_Job], episodes: Sequence[Episode]) -> Iterator[tupl
     for job in jobs:
         episode = episodes[job.episode]
         other = batch and episodes[batch[0].episode].renderer is not episode.renderer
-        if other or (batch and held + episode.source.nbytes > BATCH_BYTES):
+        if other or (batch and held + episode.source.nbytes > episode.renderer.batch_bytes):
             yield episodes[batch[0].episode].renderer, batch
             batch, held = [], 0
         batch.append(job)

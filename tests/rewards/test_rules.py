@@ -25,7 +25,6 @@ from retouch_gym.rewards import (
     score_batch,
     score_one,
 )
-from retouch_gym.rewards import usefulness as usefulness_module
 from retouch_gym.rewards.likeness import likeness
 from retouch_gym.tasks import Episode, Task, Turn
 from retouch_gym.testing import NoisePhoto, TinyDataset, TinyRenderer, check_reward, make_episode
@@ -163,11 +162,11 @@ def test_leave_one_out_is_one_render_batch_over_all_episodes() -> None:
     assert together == [score_one(EditReward(), episode) for episode in episodes]
 
 
-def test_large_photos_are_split_into_bounded_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_photos_are_split_into_bounded_batches() -> None:
     renderer = CountingRenderer()
     episode = make_episode(TinyDataset()[0], Recipe("iea", {"exposure": 3, "tint": 4, "shadows": 9}), renderer)
     whole = score_one(EditReward(), episode)
-    monkeypatch.setattr(usefulness_module, "BATCH_BYTES", 2 * episode.source.nbytes)
+    renderer.batch_bytes = 2 * episode.source.nbytes
     renderer.batches.clear()
     assert score_one(EditReward(), episode) == whole
     assert renderer.batches == [2, 1]
