@@ -1,0 +1,1 @@
+"""The `lightroom` toolset rendered on the CPU: masks, geometry and the develop pipeline."""
