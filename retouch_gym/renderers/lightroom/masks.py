@@ -186,7 +186,7 @@ def _color(shape: ColorRange, band: _Band) -> Mask:
     """Falls with the Euclidean distance to the colour in encoded R, G, B, each 0..1."""
     # An affine map, because NumPy is slow where the last axis has three elements.
     minus = np.array([[1, 0, 0, -shape.red], [0, 1, 0, -shape.green], [0, 0, 1, -shape.blue]], np.float32)
-    apart = cv2.transform(band.colors(), minus)
+    apart = np.asarray(cv2.transform(band.colors(), minus), np.float32)
     apart *= apart
     square = cv2.transform(apart, np.ones((1, 3), np.float32)).reshape(apart.shape[:2])
     return _fall(np.sqrt(square), shape.tolerance, shape.tolerance + max(shape.feather, _LEVEL))
