@@ -14,6 +14,7 @@ open files.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -86,11 +87,11 @@ class Contestant:
 
 
 def plans() -> Iterator[list[ToolCall]]:
-    """P6 with other values in each turn."""
-    turn = 0
-    while True:
-        turn += 1
-        yield [ToolCall(name, {"value": 10 + (turn * 7 + place) % 40}) for place, name in enumerate(P6)]
+    """P6 with other values in each turn, made beforehand: writing calls is the agent's work."""
+    made = [
+        [ToolCall(name, {"value": 10 + (turn * 7 + place) % 40}) for place, name in enumerate(P6)] for turn in range(40)
+    ]
+    return itertools.cycle(made)
 
 
 def options(size: int) -> dict[str, Any]:
