@@ -12,6 +12,7 @@ from typing import Any
 from retouch_gym.adjustments.curves import IDENTITY, Curve, check_curve
 from retouch_gym.adjustments.local import MAX_LOCALS, Crop, LocalAdjustment, read_crop, read_local
 from retouch_gym.errors import RecipeError
+from retouch_gym.recipes.folding import change_crop, fold_locals
 from retouch_gym.tools.base import Control, Effect
 from retouch_gym.tools.toolset import Toolset
 
@@ -98,20 +99,26 @@ class Recipe:
 
         Raises:
             RecipeError: If `toolset` is not the one this recipe was made with.
+            ToolError: If an effect does not fit what the recipe has: a local adjustment that is not there, a mask
+                that sets nothing, a crop turned inside out.
         """
         if toolset.name != self.toolset:
             raise RecipeError(f"Recipe of toolset {self.toolset!r} cannot take calls of {toolset.name!r}.")
         controls, curves, crop = dict(self.controls), dict(self.curves), self.crop
-        local = {adjustment.name: adjustment for adjustment in self.locals}
+        local: list[Effect] = []
         for effect in effects:
             controls.update(effect.controls)
             if effect.curves:
                 curves.update(effect.curves)
-            if effect.local is not None:
-                local[effect.local.name] = effect.local
-            crop = crop if effect.crop is None else effect.crop
+            if effect.crop is not None:
+                crop = effect.crop
+            if effect.crop_parts:
+                crop = change_crop(crop, effect.crop_parts)
+            if effect.local is not None or effect.change is not None:
+                local.append(effect)
         kept = {name: value for name, value in controls.items() if value != toolset.controls[name].default}
-        return Recipe(self.toolset, kept, self.seed, curves, crop, tuple(local.values()))
+        locals_ = fold_locals(self.locals, local, toolset) if local else self.locals
+        return Recipe(self.toolset, kept, self.seed, curves, crop, locals_)
 
     def without(self, part: str) -> Recipe:
         """The same recipe with one of its `parts` as if it had never been asked for (leave one out)."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pydantic
 
 from retouch_gym.adjustments.curves import Curve
-from retouch_gym.adjustments.local import Crop, LocalAdjustment
+from retouch_gym.adjustments.local import Crop, LocalAdjustment, MaskPart
 from retouch_gym.errors import ToolError
 from retouch_gym.types import JSON
 
@@ -73,6 +74,27 @@ class Control:
 
 
 @dataclass(frozen=True)
+class LocalChange:
+    """What a call changes of one local adjustment; what it does not speak of stays as the recipe has it.
+
+    Args:
+        name: Name of the local adjustment.
+        part: Shape that joins its mask; None leaves the mask.
+        anew: Whether `part` replaces the whole mask instead of joining it.
+        controls: Control values to set.
+        amount: Strength of the whole, 0..1; None leaves it.
+        remove: Whether the adjustment is taken away.
+    """
+
+    name: str
+    part: MaskPart | None = None
+    anew: bool = False
+    controls: Mapping[str, float] = field(default_factory=dict)
+    amount: float | None = None
+    remove: bool = False
+
+
+@dataclass(frozen=True)
 class Effect:
     """What one valid call does.
 
@@ -84,6 +106,8 @@ class Effect:
         curves: Point curves to set, by name; the identity takes one away.
         crop: Crop to set; the default one takes it away.
         local: Local adjustment to set; it replaces the one of its name, and one without controls takes it away.
+        crop_parts: Sides and angle of the crop to set, by their names in `Crop`; the others stay as they are.
+        change: What to change of a local adjustment.
     """
 
     controls: Mapping[str, float] = field(default_factory=dict)
@@ -93,6 +117,8 @@ class Effect:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     crop: Crop | None = None
     local: LocalAdjustment | None = None
+    crop_parts: Mapping[str, float] = field(default_factory=dict)
+    change: LocalChange | None = None
 
 
 class Tool(ABC):
@@ -113,11 +139,8 @@ class Tool(ABC):
     @property
     def spec(self) -> ToolSpec:
         """Name, description and JSON Schema of the arguments."""
-        schema = self.arguments.model_json_schema()
-        schema.pop("title", None)
+        schema: dict[str, JSON] = _tidy(self.arguments.model_json_schema())
         schema.pop("description", None)
-        for prop in schema.get("properties", {}).values():
-            prop.pop("title", None)
         return ToolSpec(self.name, self.description, schema)
 
     def parse(self, arguments: object) -> Effect:
@@ -143,6 +166,21 @@ class Tool(ABC):
         """Draw valid arguments."""
 
 
+def _tidy(schema: Any) -> Any:
+    """A JSON Schema without titles, which say nothing, and without "default null": what is left out stays as it is."""
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    tidy: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            tidy[key] = {name: _tidy(entry) for name, entry in value.items()}
+        elif key != "title" and not (key == "default" and value is None):
+            tidy[key] = _tidy(value)
+    return tidy
+
+
 def _explain(error: pydantic.ValidationError, model: type[Arguments]) -> str:
     problems = []
     for item in error.errors(include_url=False):
@@ -154,8 +192,11 @@ def _explain(error: pydantic.ValidationError, model: type[Arguments]) -> str:
             problems.append(f"unknown argument {where!r} (known: {known})")
         elif item["type"] == "invalid_key":
             problems.append(f"argument name {show(item['input'])} should be a string")
+        elif item["type"] == "value_error":
+            reason = item["msg"].removeprefix("Value error, ")
+            problems.append(f"{where} = {show(item['input'])}: {reason}" if item["loc"] else reason)
         else:
-            reason = item["msg"].removeprefix("Input ").removeprefix("should ")
+            reason = item["msg"].partition(" should ")[2] or item["msg"]
             problems.append(f"{where} = {show(item['input'])} should {reason}")
     return "; ".join(problems)
 
@@ -170,19 +211,23 @@ def show(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+@lru_cache(maxsize=8192)
+def _set_to(name: str, value: int) -> Effect:
+    return Effect({name: value})
+
+
 class SliderTool(Tool):
-    """Sets one integer control: ``{"value": int}``. A later value replaces the earlier one."""
+    """Sets one control: ``{"value": number}``, whole where the control is. A later value replaces the earlier one."""
 
     def __init__(self, control: Control, description: str) -> None:
         self.name = control.name
         self.control = control
         self.controls = (control,)
         self.description = description
-        low, high = int(control.low), int(control.high)
         self.arguments = pydantic.create_model(
             f"{control.name.title().replace('_', '')}Arguments",
             __base__=Arguments,
-            value=(int, pydantic.Field(ge=low, le=high, description=f"{description} {control.default:g} = untouched.")),
+            value=argument(control, description),
         )
 
     def __reduce__(self) -> tuple[type[SliderTool], tuple[Control, str]]:
@@ -193,8 +238,8 @@ class SliderTool(Tool):
         """See `Tool.parse`. What is plainly valid needs no further look; anything else is explained."""
         if type(arguments) is dict and len(arguments) == 1:
             value = arguments.get("value")
-            if type(value) is int and self.control.low <= value <= self.control.high:
-                return Effect({self.name: value})
+            if type(value) is int and self.control.integer and self.control.low <= value <= self.control.high:
+                return _set_to(self.name, value)
         return super().parse(arguments)
 
     def effect(self, arguments: Any) -> Effect:
@@ -203,7 +248,35 @@ class SliderTool(Tool):
 
     def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
         """Draw a value uniformly from the control's range."""
-        return {"value": int(rng.integers(int(self.control.low), int(self.control.high), endpoint=True))}
+        return {"value": draw(self.control, rng)}
+
+
+def argument(control: Control, description: str, *, optional: bool = False) -> Any:
+    """An argument that sets a control, as pydantic's `create_model` takes it.
+
+    A switch is a boolean, any other control a number in the control's range, whole where the control is.
+
+    Args:
+        control: The control.
+        description: Effect, direction, unit.
+        optional: Whether the argument may be left out.
+    """
+    default: Any = None if optional else ...
+    if control.unit == "switch":
+        return (bool, pydantic.Field(default, description=description))
+    whole = f"{description} {control.default:g} = untouched."
+    if control.integer:
+        return (int, pydantic.Field(default, ge=int(control.low), le=int(control.high), description=whole))
+    return (float, pydantic.Field(default, ge=control.low, le=control.high, description=whole))
+
+
+def draw(control: Control, rng: np.random.Generator) -> int | float | bool:
+    """Draw a value of an argument that sets a control: uniform in its range, two decimals where it is not whole."""
+    if control.unit == "switch":
+        return bool(rng.integers(2))
+    if control.integer:
+        return int(rng.integers(int(control.low), int(control.high), endpoint=True))
+    return round(float(rng.uniform(control.low, control.high)), 2)
 
 
 class FinishTool(Tool):

@@ -91,9 +91,12 @@ CONTROLS = (*BASIC, *PARAMETRIC, *HSL, *GRADING, *DETAIL, *EFFECTS, *BLACK_AND_W
 CURVES = ("curve", "curve_red", "curve_green", "curve_blue")
 """The point curves: all channels, and each."""
 
-LOCAL = tuple(
-    control
-    for control in (*BASIC, *DETAIL)
-    if control.name not in ("sharpening_radius", "sharpening_detail", "sharpening_masking")
+LOCAL = (
+    Control("exposure", -4, 4, 0, "EV", integer=False),
+    *(
+        control
+        for control in (*BASIC[1:], *DETAIL)
+        if control.name not in ("sharpening_radius", "sharpening_detail", "sharpening_masking")
+    ),
 )
-"""The controls that local adjustments can carry."""
+"""The controls that local adjustments can carry; their exposure has a stop less than the global one."""

@@ -28,7 +28,7 @@ class Toolset:
         can_crop: Whether recipes of this set can crop.
 
     Raises:
-        ConfigurationError: If two tools share a name or two controls do.
+        ConfigurationError: If two tools share a name, or two different controls do.
     """
 
     name: str
@@ -39,7 +39,8 @@ class Toolset:
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]
-        controls = [control.name for tool in self.tools for control in tool.controls]
+        # Two tools may set one control (a preset sets many), as long as they agree on what it is.
+        controls = [control.name for control in {control for tool in self.tools for control in tool.controls}]
         for kind, seen in (("tools", names), ("controls", controls)):
             twice = {name for name in seen if seen.count(name) > 1}
             if twice:
@@ -102,6 +103,7 @@ SUMMARY = Toolset("summary", (SummarizeTool(),))
 TOOLSETS: Mapping[str, str] = {
     "iea": "retouch_gym.tools.iea:IEA",
     "iea-compat": "retouch_gym.tools.iea:IEA_COMPAT",
+    "lightroom": "retouch_gym.tools.lightroom:LIGHTROOM",
     "summary": "retouch_gym.tools.toolset:SUMMARY",
 }
 """Short names of the toolsets that come with the package."""

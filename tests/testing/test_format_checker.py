@@ -21,6 +21,8 @@ from retouch_gym.tools import IEA, TOOLSETS, FinishTool
 @pytest.mark.parametrize("name", ANSWER_FORMATS)
 @pytest.mark.parametrize("toolset", [name for name in TOOLSETS if name != "summary"])
 def test_every_format_with_every_toolset(name: str, toolset: str) -> None:
+    if name == "iea" and toolset == "lightroom":
+        pytest.skip("the format 'iea' holds sliders alone")
     check_answer_format(name, toolset=toolset, samples=20)
 
 
