@@ -101,7 +101,7 @@ def number(properties: Properties, name: str, default: float | None = None) -> f
     """
     value = properties.get(name)
     if value is None and default is not None:
-        return default
+        return float(default)
     try:
         found = float(value) if isinstance(value, str) else float("nan")
     except ValueError:

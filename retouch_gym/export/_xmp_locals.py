@@ -50,6 +50,8 @@ def _write_local(adjustment: LocalAdjustment, left_out: list[str]) -> str:
             left_out.append(f"{name}: {control} = {value:g} ({limit} has no place in the file)")
         else:
             values[crs] = show(value / unit)
+    if not values:
+        return ""
     attributes = {
         "What": "Correction",
         "CorrectionAmount": show(adjustment.amount),

@@ -7,6 +7,7 @@ of exposure, one of the sharpening radius, 256 levels of a curve, six decimals o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from retouch_gym.adjustments.curves import IDENTITY, Curve, check_curve
@@ -19,7 +20,7 @@ from retouch_gym.export._xmp_names import BOOKKEEPING, BY_CRS, CURVE_NAMES, NEUT
 from retouch_gym.export.report import Exported, Imported
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.tools.base import Control
-from retouch_gym.tools.lightroom_controls import CONTROLS
+from retouch_gym.tools.lightroom_controls import CONTROLS, LOCAL
 
 TOOLSET = "lightroom"
 """The toolset whose recipes can be written."""
@@ -135,15 +136,21 @@ def _check(recipe: Recipe) -> None:
             f"Only recipes of the toolset {TOOLSET!r} have an XMP; this is one of {recipe.toolset!r}, whose sliders "
             "mean other things than Lightroom's. Export it as .cube or .json."
         )
-    known = {control.name: control for control in CONTROLS}
-    for name, value in recipe.controls.items():
-        if name not in known:
-            raise RecipeError(f"Unknown control {name!r}; {TOOLSET!r} has {', '.join(known)}.")
-        if not known[name].low <= value <= known[name].high:
-            raise RecipeError(f"{name} = {value} is outside {known[name].low:g}..{known[name].high:g}.")
+    _check_ranges(recipe.controls, CONTROLS)
+    for adjustment in recipe.locals:
+        _check_ranges(adjustment.controls, LOCAL)
     for name in recipe.curves:
         if name not in CURVE_NAMES:
             raise RecipeError(f"Unknown curve {name!r}; {TOOLSET!r} has {', '.join(CURVE_NAMES)}.")
+
+
+def _check_ranges(values: Mapping[str, float], controls: tuple[Control, ...]) -> None:
+    known = {control.name: control for control in controls}
+    for name, value in values.items():
+        if name not in known:
+            raise RecipeError(f"Unknown control {name!r}; {TOOLSET!r} has {', '.join(known)} here.")
+        if not known[name].low <= value <= known[name].high:
+            raise RecipeError(f"{name} = {value} is outside {known[name].low:g}..{known[name].high:g}.")
 
 
 def _write(control: Control, recipe: Recipe) -> str:
@@ -212,14 +219,17 @@ def _unknown(found: Properties) -> list[str]:
 
 
 def _acts(key: str, value: object) -> bool:
+    """Whether a setting changes something: it is no zero, no False, no neutral value, and not switched off."""
+    if isinstance(value, list):
+        return any(_acts(key, item) for item in value)
     if isinstance(value, dict):
-        return key != "Look" or value.get("Name") not in NEUTRAL["CameraProfile"]
-    if not isinstance(value, str):
-        return bool(value)
-    if value in NEUTRAL.get(key, ()) or value.lower() in ("", "false", "none"):
+        off = str(value.get("Active", "true")).lower() == "false"
+        return not off and (key != "Look" or value.get("Name") not in NEUTRAL["CameraProfile"])
+    text = str(value)
+    if text in NEUTRAL.get(key, ()) or text.lower() in ("", "false", "none"):
         return False
     try:
-        return float(value) not in NEUTRAL.get(key, (0.0,))
+        return float(text) not in NEUTRAL.get(key, (0.0,))
     except ValueError:
         return True
 
