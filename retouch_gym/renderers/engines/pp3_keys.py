@@ -1,0 +1,219 @@
+"""Which key of a RawTherapee edit file (``.pp3``) holds which control.
+
+Measured with RawTherapee 5.9 (file version 349).
+
+Facts from the program itself: its neutral file (``rawtherapee-cli -O``), and renderings of grey wedges and photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from retouch_gym.renderers.engines.support import Support, SupportTable, support_table
+from retouch_gym.tools.lightroom_controls import COLORS, CONTROLS
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that holds a control as ``neutral + scale · value``.
+
+    Args:
+        control: Name of the control.
+        section: Section of the file.
+        key: Key in it.
+        scale: Units of the key per unit of the control.
+        neutral: The key's value where the control is 0.
+        whole: Whether the program reads only whole numbers here.
+    """
+
+    control: str
+    section: str
+    key: str
+    scale: float = 1.0
+    neutral: float = 0.0
+    whole: bool = True
+
+    def write(self, value: float) -> str:
+        """The key's text for a value of the control."""
+        number = self.neutral + self.scale * value
+        return str(round(number)) if self.whole else format_number(number)
+
+    def read(self, text: str) -> float:
+        """The control's value for the key's text.
+
+        Raises:
+            ValueError: If it is not a number.
+        """
+        return tidy((float(text) - self.neutral) / self.scale)
+
+
+def format_number(number: float) -> str:
+    """A number as the program writes it, without noise in the last digits."""
+    return f"{round(number, 9):.9g}"
+
+
+def tidy(value: float) -> float:
+    """A value without the noise of a scale, whole where it is meant to be."""
+    rounded = round(value, 6)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+DEFAULTS: Mapping[str, float] = {control.name: control.default for control in CONTROLS}
+"""Default of every control."""
+
+KEYS = (
+    Key("exposure", "Exposure", "Compensation", whole=False),
+    Key("contrast", "Exposure", "Contrast"),
+    Key("blacks", "Exposure", "Black", scale=-40),
+    Key("highlights", "Shadows & Highlights", "Highlights", scale=-1),
+    Key("shadows", "Shadows & Highlights", "Shadows"),
+    Key("vibrance", "Vibrance", "Pastels"),
+    Key("saturation", "Luminance Curve", "Chromaticity"),
+    Key("texture", "Directional Pyramid Equalizer", "Mult1", scale=0.01, neutral=1, whole=False),
+    Key("clarity", "Local Contrast", "Amount", scale=0.005, whole=False),
+    Key("dehaze", "Dehaze", "Strength"),
+    Key("sharpening_amount", "Sharpening", "Amount", scale=2),
+    Key("sharpening_radius", "Sharpening", "Radius", whole=False),
+    Key("sharpening_masking", "Sharpening", "Contrast"),
+    Key("noise_luminance", "Directional Pyramid Denoising", "Luma", whole=False),
+    Key("noise_color", "Directional Pyramid Denoising", "Chroma", whole=False),
+    Key("vignette_amount", "PCVignette", "Strength", scale=-0.03, whole=False),
+    Key("vignette_roundness", "PCVignette", "Roundness", scale=0.5, neutral=50),
+    Key("vignette_feather", "PCVignette", "Feather"),
+    Key("bw_red", "Black & White", "MixerRed", neutral=33),
+    Key("bw_orange", "Black & White", "MixerOrange", neutral=33),
+    Key("bw_yellow", "Black & White", "MixerYellow", neutral=33),
+    Key("bw_green", "Black & White", "MixerGreen", neutral=33),
+    Key("bw_aqua", "Black & White", "MixerCyan", neutral=33),
+    Key("bw_blue", "Black & White", "MixerBlue", neutral=33),
+    Key("bw_purple", "Black & White", "MixerPurple", neutral=33),
+    Key("bw_magenta", "Black & White", "MixerMagenta", neutral=33),
+)
+"""Controls that one number holds."""
+
+ALWAYS: Mapping[str, Mapping[str, str]] = {
+    "Version": {"AppVersion": "5.9", "Version": "349"},
+    # Channels clip one by one at the primaries of sRGB, as in the other renderers.
+    "Exposure": {"ClampOOG": "false", "CurveMode": "Standard", "CurveMode2": "Standard"},
+    "Color Management": {"WorkingProfile": "sRGB", "OutputProfile": "RTv4_sRGB"},
+}
+"""What every file says."""
+
+FIXED: Mapping[str, Mapping[str, str]] = {
+    "Shadows & Highlights": {"HighlightTonalWidth": "70", "ShadowTonalWidth": "30", "Radius": "40", "Lab": "false"},
+    "Vibrance": {"PastSatTog": "true", "PSThreshold": "0;75;", "ProtectSkins": "false", "AvoidColorShift": "false"},
+    "Luminance Curve": {"AvoidColorShift": "false", "RedAndSkinTonesProtection": "0"},
+    "Directional Pyramid Equalizer": {
+        "Mult0": "1", "Mult3": "1", "Mult4": "1", "Mult5": "1", "Threshold": "0.2", "cbdlMethod": "bef",
+    },
+    "Local Contrast": {"Radius": "80", "Darkness": "1", "Lightness": "1"},
+    "Dehaze": {"Depth": "25", "Saturation": "50"},
+    "Sharpening": {"Method": "usm", "BlurRadius": "0.2", "Threshold": "20;80;2000;1200;", "OnlyEdges": "false"},
+    "Directional Pyramid Denoising": {
+        "Method": "Lab", "CMethod": "MAN", "C2Method": "MANU", "Ldetail": "0", "Gamma": "1.7", "Passes": "1",
+    },
+    "Black & White": {"Method": "ChannelMixer", "Setting": "ROYGCBPM-Rel", "Filter": "None", "Auto": "false"},
+    "RGB Curves": {"LumaMode": "false"},
+    "HSV Equalizer": {},
+    "Rotation": {},
+    "Crop": {},
+    "White Balance": {"Setting": "Custom", "Equal": "1", "TemperatureBias": "0"},
+}  # fmt: skip
+"""What a section says besides its controls, where it is used."""
+
+UNSWITCHED = frozenset({"Version", "Exposure", "Color Management", "Rotation", "Common Properties for Transformations"})
+"""Sections of ours that have no key ``Enabled``."""
+
+TWINS: Mapping[str, str] = {"Pastels": "Saturated", "Mult1": "Mult2"}
+"""Keys that say the same as another."""
+
+HSV_CURVES: Mapping[str, tuple[str, float]] = {
+    "hue": ("HCurve", 0.1),
+    "saturation": ("SCurve", 0.5),
+    "luminance": ("VCurve", 0.5),
+}
+"""What of a colour band is shifted, to the curve of the HSV equaliser and its change from 0.5 for a value of 100."""
+
+PARAMETRIC: Mapping[str, float] = {
+    "curve_highlights": 1.0,
+    "curve_lights": 1.0,
+    "curve_darks": 1.0,
+    "curve_shadows": 1.0,
+}
+"""Controls of a parametric curve, in the file's order, with units of the file per unit of the control."""
+
+CATMULL_ROM, PARAMETRIC_KIND = 4, 2
+"""First number of a curve: what kind it is."""
+
+IDLE_SECTIONS = frozenset({
+    "Version", "General", "MetaData", "RAW", "RAW Bayer", "RAW X-Trans", "RAW Preprocess WB",
+    "Common Properties for Transformations",
+})  # fmt: skip
+"""Sections that say nothing about the pixels of a photo that is no raw file."""
+
+NEUTRAL: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "Exposure": {
+        "Clip": frozenset({"0.02"}),
+        "ShadowCompr": frozenset({"50"}),
+        "HighlightComprThreshold": frozenset({"0", "33"}),
+        "ClampOOG": frozenset({"true", "false"}),
+        "CurveMode": frozenset({"Standard"}),
+        "CurveMode2": frozenset({"Standard"}),
+    },
+    "Crop": {"FixedRatio": frozenset({"true"}), "Ratio": frozenset({"As Image"}),
+             "Orientation": frozenset({"As Image"}), "Guide": frozenset({"Frame"})},
+    "LensProfile": {
+        "LcMode": frozenset({"none"}),
+        "UseDistortion": frozenset({"true"}),
+        "UseVignette": frozenset({"true"}),
+    },
+    "Perspective": {"Method": frozenset({"simple"})},
+    "Vignetting Correction": {"Radius": frozenset({"50"}), "Strength": frozenset({"1"})},
+    "Color Management": {},
+}  # fmt: skip
+"""Values that change nothing, beside 0, false and nothing at all."""
+
+
+def _support() -> SupportTable:
+    exact, rough = "exact", "approximate"
+    bands = {
+        f"hsl_{color}_{what}": Support(rough, f"HSV Equalizer, {key}")
+        for color in COLORS
+        for what, (key, _) in HSV_CURVES.items()
+    }
+    return support_table(
+        exposure=Support(exact, "Exposure, Compensation"),
+        contrast=Support(rough, "Exposure, Contrast: about the photo's mean"),
+        highlights=Support(rough, "Shadows & Highlights, Highlights: by region, darkens only", high=0),
+        shadows=Support(rough, "Shadows & Highlights, Shadows: by region, lightens only", low=0),
+        blacks=Support(rough, "Exposure, Black"),
+        temperature=Support(rough, "White Balance, Temperature: multiplies encoded values"),
+        tint=Support(rough, "White Balance, Green: multiplies encoded values"),
+        vibrance=Support(rough, "Vibrance, Pastels and Saturated"),
+        saturation=Support(rough, "Luminance Curve, Chromaticity: chroma of Lab"),
+        texture=Support(rough, "Directional Pyramid Equalizer, second and third level"),
+        clarity=Support(rough, "Local Contrast, Amount", low=0),
+        dehaze=Support(rough, "Dehaze, Strength", low=0),
+        **{name: Support(rough, "Exposure, Curve2: parametric") for name in PARAMETRIC},
+        **bands,
+        sharpening_amount=Support(rough, "Sharpening, unsharp mask, Amount"),
+        sharpening_radius=Support(rough, "Sharpening, unsharp mask, Radius"),
+        sharpening_masking=Support(rough, "Sharpening, Contrast"),
+        noise_luminance=Support(rough, "Directional Pyramid Denoising, Luma"),
+        noise_color=Support(rough, "Directional Pyramid Denoising, Chroma"),
+        vignette_amount=Support(rough, "PCVignette, Strength"),
+        vignette_roundness=Support(rough, "PCVignette, Roundness"),
+        vignette_feather=Support(rough, "PCVignette, Feather"),
+        black_and_white=Support(rough, "Black & White, ChannelMixer"),
+        **{key.control: Support(rough, f"Black & White, {key.key}") for key in KEYS if key.section == "Black & White"},
+        curve=Support(rough, "Exposure, Curve: Catmull–Rom through the same points"),
+        curve_red=Support(rough, "RGB Curves, rCurve: Catmull–Rom through the same points"),
+        curve_green=Support(rough, "RGB Curves, gCurve: Catmull–Rom through the same points"),
+        curve_blue=Support(rough, "RGB Curves, bCurve: Catmull–Rom through the same points"),
+        crop=Support(exact, "Crop, Rotation: exact without an angle; corners that a turn opens are black"),
+    )
+
+
+RAWTHERAPEE = _support()
+"""How RawTherapee renders each part of a recipe."""

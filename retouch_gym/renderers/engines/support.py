@@ -1,0 +1,105 @@
+"""What a program can do of the toolset ``lightroom``: a table that renderers obey and the docs print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from retouch_gym.errors import RendererError
+from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.tools.lightroom_controls import CONTROLS, CURVES, ZONES
+
+How: TypeAlias = Literal["exact", "approximate", "none"]
+"""Exact: the same formula. Approximate: the same idea, other numbers. None: refused."""
+
+PARTS = (*(control.name for control in CONTROLS), *CURVES, "crop", "locals")
+"""Everything that a recipe of the toolset can ask for."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """How a program renders one part of a recipe.
+
+    Args:
+        how: Exactly, approximately, or not.
+        through: What does it in the program, or why nothing does.
+        low: Lowest value that it can take; None is the control's own.
+        high: Highest value that it can take; None is the control's own.
+    """
+
+    how: How
+    through: str
+    low: float | None = None
+    high: float | None = None
+
+    def takes(self, value: float) -> bool:
+        """Whether a value of the control can be rendered."""
+        return (
+            self.how != "none" and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        )
+
+
+SupportTable: TypeAlias = Mapping[str, Support]
+"""Part of a recipe (`PARTS`) to how it is rendered."""
+
+
+def support_table(**given: Support) -> SupportTable:
+    """A table of every part; those not given are refused.
+
+    Raises:
+        RendererError: If a given part does not exist.
+    """
+    unknown = set(given) - set(PARTS)
+    if unknown:
+        raise RendererError(f"Unknown parts {sorted(unknown)}; a recipe has {', '.join(PARTS)}.")
+    return {part: given.get(part, Support("none", "no counterpart")) for part in PARTS}
+
+
+def without_idle(recipe: Recipe) -> Recipe:
+    """The recipe without controls that change nothing as things stand, for instance a radius without an amount."""
+    kept = {name: value for name, value in recipe.controls.items() if not _is_idle(name, recipe)}
+    return replace(recipe, controls=kept)
+
+
+def refused(recipe: Recipe, table: SupportTable) -> dict[str, str]:
+    """Parts of a recipe that a program cannot render, each with the reason."""
+    reasons: dict[str, str] = {}
+    for name, value in recipe.controls.items():
+        support = table[name]
+        if not support.takes(value):
+            reasons[name] = f"{name} = {value:g} ({support.through})"
+    others = {**dict.fromkeys(recipe.curves), **({"crop": None} if recipe.crop else {})}
+    for name in others:
+        if table[name].how == "none":
+            reasons[name] = f"{name} ({table[name].through})"
+    if recipe.locals and table["locals"].how == "none":
+        for local in recipe.locals:
+            reasons[f"local:{local.name}"] = f"local adjustment {local.name!r} ({table['locals'].through})"
+    return reasons
+
+
+def without_refused(recipe: Recipe, table: SupportTable) -> Recipe:
+    """The recipe without the parts that a program cannot render."""
+    for part in refused(recipe, table):
+        recipe = recipe.without(part)
+    return recipe
+
+
+def _is_idle(name: str, recipe: Recipe) -> bool:
+    group = name.split("_")[0]
+    if group in ("sharpening", "vignette", "grain") and name != f"{group}_amount":
+        return not recipe[f"{group}_amount"]
+    if group == "bw":
+        return not recipe["black_and_white"]
+    if group == "grading":
+        return _grading_is_idle(name, recipe)
+    return False
+
+
+def _grading_is_idle(name: str, recipe: Recipe) -> bool:
+    if name.endswith("_hue"):
+        return not recipe[name.replace("_hue", "_saturation")]
+    if name in ("grading_balance", "grading_blending"):
+        return not any(recipe[f"grading_{zone}_{what}"] for zone in ZONES for what in ("saturation", "luminance"))
+    return False
