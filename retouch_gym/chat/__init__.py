@@ -2,8 +2,10 @@
 
 from retouch_gym.chat.describing import (
     describe_calls,
+    describe_effects,
     describe_history,
     describe_photos,
+    describe_recipe,
     describe_tools,
     tool_schemas,
 )
@@ -38,8 +40,10 @@ __all__ = [
     "ToolCallFormat",
     "assistant_message",
     "describe_calls",
+    "describe_effects",
     "describe_history",
     "describe_photos",
+    "describe_recipe",
     "describe_tools",
     "get_answer_format",
     "get_prompts",

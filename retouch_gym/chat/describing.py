@@ -1,30 +1,75 @@
-"""Toolsets, photos and earlier requests in words, for prompts."""
+"""Toolsets, edits, photos and earlier requests in words, for prompts and feedback."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retouch_gym.tools.base import ToolSpec
+from retouch_gym.adjustments.curves import Curve
+from retouch_gym.adjustments.local import LocalAdjustment, MaskPart
+from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.tools.base import Effect, LocalChange, ToolSpec
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import JSON
 
 
 def describe_tools(toolset: Toolset) -> str:
-    """The sliders: a line for each control with name, range and meaning.
+    """The sliders: a line for each tool that takes one value, with the name of its control, range and meaning.
 
-    Tools that set nothing (finish, undo) are not among them; `describe_calls` lists every tool.
+    Tools of another kind (finish, undo, those with several arguments) are not among them; `describe_calls` lists
+    every tool.
     """
     lines = []
     for tool in toolset.tools:
-        for control in tool.controls:
+        if len(tool.controls) == 1 and set(tool.arguments.model_fields) == {"value"}:
+            control = tool.controls[0]
             lines.append(f"- {control.name} ({control.low:g}..{control.high:g}): {tool.description}")
     return "\n".join(lines)
 
 
 def describe_calls(toolset: Toolset) -> str:
-    """The tools: a line for each with name, arguments and meaning, as in ``- exposure(value: -100..100): …``."""
+    """The tools: a line for each with name, arguments and meaning, as in ``- exposure(value: -100..100): …``.
+
+    Arguments that may be left out have a question mark; neighbours with the same range share it, as in
+    ``hsl(color: red | orange, hue?, saturation?: -100..100)``. Ranges that hold fractions are written with a point.
+    """
     return "\n".join(f"- {spec.name}({_signature(spec)}): {spec.description}" for spec in toolset.specs)
+
+
+def describe_effects(effects: Sequence[Effect]) -> str:
+    """What effects set, in the order of first mention; a later value stands for the earlier one. Empty for none."""
+    said: dict[str, str] = {}
+    for number, effect in enumerate(effects):
+        said.update({name: f"{name} = {value:g}" for name, value in effect.controls.items()})
+        said.update({name: f"{name} through {_points(curve)}" for name, curve in effect.curves.items()})
+        if effect.crop is not None:
+            said.update({f"crop {side}": f"crop {side} = {value:g}" for side, value in effect.crop})
+        said.update({f"crop {side}": f"crop {side} = {value:g}" for side, value in effect.crop_parts.items()})
+        if effect.local is not None:
+            said[f"local {number}"] = _local(effect.local)
+        if effect.change is not None:
+            said[f"change {number}"] = _change(effect.change)
+    return ", ".join(said.values())
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """What is set so far, as one line of JSON for a prompt.
+
+    Control to value; besides, where there are any, ``curves`` (name to points), ``crop``, and ``locals`` (a list).
+    Mask images are named, not written out.
+    """
+    data = recipe.to_dict()
+    told: dict[str, Any] = {
+        **data["controls"],
+        **{key: data[key] for key in ("curves", "crop", "locals") if key in data},
+    }
+    for local in told.get("locals", []):
+        for part in local["parts"]:
+            if "png" in part["shape"]:
+                part["shape"]["png"] = "…"
+    return json.dumps(told, ensure_ascii=False)
 
 
 def tool_schemas(toolset: Toolset) -> list[dict[str, JSON]]:
@@ -44,13 +89,64 @@ def describe_history(requests: Sequence[str]) -> str:
 
 def _signature(spec: ToolSpec) -> str:
     properties: Any = spec.parameters.get("properties", {})
-    return ", ".join(f"{name}: {_domain(entry)}" for name, entry in properties.items())
+    required: Any = spec.parameters.get("required", [])
+    named = [(name if name in required else f"{name}?", _domain(entry)) for name, entry in properties.items()]
+    groups = itertools.groupby(named, key=lambda argument: argument[1])
+    return ", ".join(f"{', '.join(name for name, _ in group)}: {domain}" for domain, group in groups)
 
 
 def _domain(entry: Mapping[str, Any]) -> str:
-    low, high = entry.get("minimum"), entry.get("maximum")
-    if low is not None and high is not None:
-        return f"{low:g}..{high:g}"
+    kind = entry.get("type", "any")
     if "enum" in entry:
         return " | ".join(str(choice) for choice in entry["enum"])
-    return str(entry.get("type", "any"))
+    if "const" in entry:
+        return str(entry["const"])
+    if kind == "array":
+        return _list(entry)
+    if kind == "boolean":
+        return "true | false"
+    low = entry.get("minimum", entry.get("exclusiveMinimum"))
+    high = entry.get("maximum", entry.get("exclusiveMaximum"))
+    if low is None or high is None:
+        return str(kind)
+    return f"{_bound(low, kind)}..{_bound(high, kind)}"
+
+
+def _list(entry: Mapping[str, Any]) -> str:
+    least, most, item = entry.get("minItems", 0), entry.get("maxItems"), _domain(entry.get("items", {}))
+    if least == most and least <= 4:
+        return f"[{', '.join([item] * least)}]"
+    return f"list of {least}..{'any number' if most is None else most} {item}"
+
+
+def _bound(value: float, kind: str) -> str:
+    # A point tells fractions from whole numbers.
+    text = f"{value:g}"
+    return f"{text}.0" if kind == "number" and "." not in text and "e" not in text else text
+
+
+def _points(curve: Curve) -> str:
+    return " ".join(f"({x:g}, {y:g})" for x, y in curve)
+
+
+def _local(local: LocalAdjustment) -> str:
+    if not local.controls:
+        return f"local {local.name!r} removed"
+    mask = " ".join(_part(part, part.op) for part in local.parts)
+    return f"local {local.name!r}: {'; '.join([f'mask {mask}', *_values(local.controls, local.amount)])}"
+
+
+def _change(change: LocalChange) -> str:
+    if change.remove:
+        return f"local {change.name!r} removed"
+    mask = [f"mask {_part(change.part, 'begins' if change.anew else change.part.op)}"] if change.part else []
+    return f"local {change.name!r}: {'; '.join([*mask, *_values(change.controls, change.amount)])}"
+
+
+def _part(part: MaskPart, how: str) -> str:
+    return f"{how} {'outside ' if part.invert else ''}{part.shape.kind}"
+
+
+def _values(controls: Mapping[str, float], amount: float | None) -> list[str]:
+    values = [f"{name} = {value:g}" for name, value in controls.items()]
+    return values if amount is None else [*values, f"amount = {amount:g}"]

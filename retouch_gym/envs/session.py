@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from retouch_gym.chat.describing import describe_effects
 from retouch_gym.errors import DatasetError, ToolError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
@@ -263,10 +264,8 @@ def _plain(call: ToolCall) -> ToolCall:
 
 
 def _describe(effects: Sequence[Effect]) -> str:
-    applied: dict[str, float] = {}
-    for effect in effects:
-        applied.update(effect.controls)
-    parts = [f"Applied {', '.join(f'{name} = {value:g}' for name, value in applied.items())}."] if applied else []
+    applied = describe_effects(effects)
+    parts = [f"Applied {applied}."] if applied else []
     undone = sum(effect.undo for effect in effects)
     if undone:
         parts.insert(0, "Took back the last change." if undone == 1 else f"Took back the last {undone} changes.")

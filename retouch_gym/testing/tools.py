@@ -19,16 +19,19 @@ from retouch_gym.types import ToolCall
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _NO_NUMBER = ("40", None, True, [1], {"a": 1}, math.nan, math.inf)
+_NO_TEXT = (40, None, True, ["a"], {"a": 1})
+_NO_SWITCH = ("true", 1, 0.0, None, [True], {"a": 1})
+_NO_LIST = ("[]", 1, None, {"0": 1})
 
 
 def check_tool(tool: Tool, *, samples: int = 50) -> None:
     """Check that a tool keeps the contract of `Tool`.
 
-    Its schema is a closed JSON object with a described, bounded entry for every argument; its controls
-    state range, default and unit; drawn arguments are valid and depend on the generator alone; the same
-    arguments always do the same; a control at its default leaves the recipe empty; anything out of
-    range, of the wrong type, missing or unknown is refused with a message that names tool and argument;
-    the tool survives pickling.
+    Its schema is a closed JSON object with a described entry for every argument, every number and list in it
+    bounded; its controls state range, default and unit; drawn arguments are valid and depend on the generator
+    alone; the same arguments always do the same; an argument that sets a control leaves the control untouched when
+    it is the control's default; anything out of range, of the wrong type, missing or unknown is refused with a
+    message that names tool and argument; the tool survives pickling.
 
     Args:
         tool: The tool.
@@ -53,7 +56,8 @@ def check_toolset(toolset: str | Toolset, *, samples: int = 20) -> None:
     """Check every tool of a toolset, and what they are together.
 
     Besides `check_tool` for each: unknown tools are refused, with a suggestion when a name is close; a plan
-    with one bad call is refused as a whole; the toolset survives pickling; the specs are JSON.
+    with one bad call is refused as a whole; drawn plans fold into recipes that are in range and survive JSON, or
+    are refused; the toolset survives pickling; the specs are JSON.
 
     Raises:
         AssertionError: Saying what is broken.
@@ -68,6 +72,7 @@ def check_toolset(toolset: str | Toolset, *, samples: int = 20) -> None:
     message = _unknown(tools, wrong)
     assert wrong in message, f"{tools.name}: the refusal {message!r} does not name the unknown tool {wrong!r}."
     assert first.name in message, f"{tools.name}: the refusal {message!r} does not suggest {first.name!r}."
+    _check_folding(tools, samples)
     good = ToolCall(first.name, first.sample(np.random.default_rng(0)))
     try:
         tools.parse_plan([good, ToolCall(wrong)])
@@ -82,12 +87,25 @@ def _check_schema(tool: Tool) -> Mapping[str, Any]:
     assert schema.get("additionalProperties") is False, f"{tool.name}: the schema must forbid additional properties."
     for name, entry in schema.get("properties", {}).items():
         assert entry.get("description"), f"{tool.name}: argument {name!r} has no description."
-        if entry.get("type") in ("integer", "number"):
-            low, high = _bounds(entry)
-            assert low is not None, f"{tool.name}: argument {name!r} has no lower bound."
-            assert high is not None, f"{tool.name}: argument {name!r} has no upper bound."
-            assert low < high, f"{tool.name}: argument {name!r} is bounded by {low}..{high}, which is no range."
+        _check_bounds(tool, name, entry)
+    for name, entry in schema.get("$defs", {}).items():
+        for inner, inner_entry in entry.get("properties", {}).items():
+            _check_bounds(tool, f"{name}.{inner}", inner_entry)
     return schema
+
+
+def _check_bounds(tool: Tool, name: str, entry: Mapping[str, Any]) -> None:
+    for part in (*entry.get("anyOf", ()), *entry.get("oneOf", ()), *entry.get("prefixItems", ())):
+        _check_bounds(tool, name, part)
+    if entry.get("type") == "array":
+        assert "maxItems" in entry, f"{tool.name}: argument {name!r} is a list without a bound on its length."
+        if isinstance(entry.get("items"), Mapping):
+            _check_bounds(tool, f"{name}[]", entry["items"])
+    if entry.get("type") in ("integer", "number") and "enum" not in entry:
+        low, high = _bounds(entry)
+        assert low is not None, f"{tool.name}: argument {name!r} has no lower bound."
+        assert high is not None, f"{tool.name}: argument {name!r} has no upper bound."
+        assert low < high, f"{tool.name}: argument {name!r} is bounded by {low}..{high}, which is no range."
 
 
 def _bounds(entry: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -133,6 +151,9 @@ def _refusal(tool: Tool, arguments: object) -> str:
         tool.parse(arguments)
     except ToolError as error:
         return str(error)
+    except Exception as error:
+        kind = type(error).__name__
+        raise AssertionError(f"{tool.name}: {arguments!r} raised {kind}, it should raise ToolError: {error}") from error
     return ""
 
 
@@ -145,27 +166,84 @@ def _bad_arguments(
     for name in required:
         yield name, {key: value for key, value in valid.items() if key != name}
     for name, entry in properties.items():
-        if entry.get("type") not in ("integer", "number"):
-            continue
-        low, high = _bounds(entry)
-        outside = [
-            value for value in (low is not None and low - 1, high is not None and high + 1) if value is not False
-        ]
-        for value in (*outside, *_NO_NUMBER):
+        for value in _bad_values(entry):
             yield name, {**valid, name: value}
 
 
+def _bad_values(entry: Mapping[str, Any]) -> Iterator[Any]:
+    """Values that an argument with this schema has to refuse."""
+    kind = entry.get("type")
+    if "enum" in entry:
+        yield from ("no such choice", math.nan, None, ["a"], {"a": 1})
+    elif kind in ("integer", "number"):
+        low, high = _bounds(entry)
+        yield from (
+            value for value in (low is not None and low - 1, high is not None and high + 1) if value is not False
+        )
+        yield from (10**400, -(10**400), *_NO_NUMBER)
+        if kind == "integer" and low is not None:
+            yield low + 0.5
+    elif kind == "boolean":
+        yield from _NO_SWITCH
+    elif kind == "string":
+        yield from _NO_TEXT
+        if "maxLength" in entry:
+            yield "x" * (int(entry["maxLength"]) + 1)
+    elif kind == "array":
+        yield from _NO_LIST
+        yield [None] * (int(entry.get("maxItems", 0)) + 1)
+        if entry.get("minItems", 0) > 0:
+            yield []
+        yield from ([value] * max(1, int(entry.get("minItems", 0))) for value in _bad_values(entry.get("items", {})))
+
+
 def _check_defaults(tool: Tool, properties: Mapping[str, Any]) -> None:
-    toolset = Toolset("check", (tool,))
-    for control in tool.controls:
-        name = control.name if control.name in properties else "value"
-        if name not in properties or len(properties) != len(tool.controls):
+    """Arguments that a control takes as they are (seen at both ends of their range) leave it alone at its default."""
+    toolset, rng = Toolset("check", (tool,)), np.random.default_rng(2)
+    for arguments in [tool.sample(rng) for _ in range(20)]:
+        for name in set(arguments) & set(properties):
+            for control in _taken_as_is(tool, arguments, name, properties[name]):
+                default = int(control.default) if control.integer else control.default
+                value = bool(default) if properties[name].get("type") == "boolean" else default
+                recipe = Recipe("check").apply([tool.parse({**arguments, name: value})], toolset)
+                kept = control.name not in recipe.controls
+                assert kept, (
+                    f"{tool.name}({ {**arguments, name: value} }) is the default but leaves "
+                    f"{control.name} = {recipe[control.name]}."
+                )
+
+
+def _taken_as_is(tool: Tool, arguments: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> list[Control]:
+    """The controls whose value is the argument's value."""
+    ends = (False, True) if entry.get("type") == "boolean" else _bounds(entry)
+    try:
+        effects = [tool.parse({**arguments, name: end}).controls for end in ends]
+    except ToolError:
+        # The other arguments do not allow it, or it is no number.
+        return []
+    return [
+        control
+        for control in tool.controls
+        if all(effect.get(control.name) == end for effect, end in zip(effects, ends, strict=True))
+    ]
+
+
+def _check_folding(toolset: Toolset, samples: int) -> None:
+    rng, taken = np.random.default_rng(11), 0
+    for _ in range(samples):
+        chosen = rng.integers(0, len(toolset.tools), int(rng.integers(1, 9)))
+        plan = [ToolCall(toolset.tools[i].name, toolset.tools[i].sample(rng)) for i in chosen.tolist()]
+        try:
+            recipe = Recipe(toolset.name).apply(toolset.parse_plan(plan), toolset)
+        except ToolError:
+            # Drawn without looking at the recipe, so some calls speak of what is not there.
             continue
-        default = int(control.default) if control.integer else control.default
-        arguments = {**tool.sample(np.random.default_rng(2)), name: default}
-        recipe = Recipe("check").apply([tool.parse(arguments)], toolset)
-        kept = control.name not in recipe.controls
-        assert kept, f"{tool.name}({arguments}) is the default but leaves {control.name} = {recipe[control.name]}."
+        taken += 1
+        recipe.check(toolset)
+        assert Recipe.from_json(recipe.to_json()) == recipe, f"{toolset.name}: {plan} makes a recipe that JSON changes."
+    assert taken, (
+        f"{toolset.name}: none of {samples} drawn plans could be carried out; sample() should draw likely calls."
+    )
 
 
 def _unknown(toolset: Toolset, name: str) -> str:

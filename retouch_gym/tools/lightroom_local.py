@@ -17,10 +17,13 @@ calls come together:
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
+import PIL.Image
 import pydantic
 
 from retouch_gym.adjustments.local import (
@@ -34,11 +37,11 @@ from retouch_gym.adjustments.local import (
     MaskPart,
     RadialGradient,
 )
+from retouch_gym.adjustments.mask_image import decode_mask
 from retouch_gym.errors import ImageError
 from retouch_gym.tools.base import Arguments, Effect, LocalChange, Tool, argument
 from retouch_gym.tools.groups import AtLeastOne, draw_some
 from retouch_gym.tools.lightroom_controls import LOCAL
-from retouch_gym.tools.masks import decode_mask, encode_mask
 from retouch_gym.types import JSON
 
 Op: TypeAlias = Literal["replace", "add", "subtract", "intersect"]
@@ -346,7 +349,9 @@ def _sample_brush(rng: np.random.Generator) -> dict[str, JSON]:
 
 
 def _sample_image(rng: np.random.Generator) -> dict[str, JSON]:
-    return {"png": encode_mask(rng.integers(0, 256, (4, 6), dtype=np.uint8))}
+    packed = io.BytesIO()
+    PIL.Image.fromarray(rng.integers(0, 256, (4, 6), dtype=np.uint8)).save(packed, "png")
+    return {"png": base64.b64encode(packed.getvalue()).decode("ascii")}
 
 
 _SAMPLES: Mapping[type[Data], Any] = {
