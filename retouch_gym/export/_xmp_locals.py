@@ -2,7 +2,7 @@
 
 Lightroom has two ways to join a shape: it adds (``MaskBlendMode`` 0), or it takes away (1, with ``MaskValue`` 0). An
 intersection takes the inverted shape away, so "intersect" and "subtract the inverted" are one thing in a file, and
-read as "intersect"; likewise "intersect the inverted" reads as "subtract".
+read as "intersect"; likewise "intersect the inverted" reads as "subtract". The first shape always reads as added.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def write_locals(adjustments: tuple[LocalAdjustment, ...], left_out: list[str]) 
 
 def _write_local(adjustment: LocalAdjustment, left_out: list[str]) -> str:
     name = f"local:{adjustment.name}"
-    problems = [problem for index, part in enumerate(adjustment.parts) if (problem := _problem(part, index))]
+    problems = [problem for part in adjustment.parts if (problem := _problem(part))]
     if problems:
         left_out.append(f"{name}: {problems[0]}")
         return ""
@@ -60,7 +60,8 @@ def _write_local(adjustment: LocalAdjustment, left_out: list[str]) -> str:
         "CorrectionSyncID": _id(adjustment.name),
         **values,
     }
-    masks = "".join(_write_part(part, f"{adjustment.name}/{index}") for index, part in enumerate(adjustment.parts))
+    parts = (_begin(adjustment.parts[0]), *adjustment.parts[1:])
+    masks = "".join(_write_part(part, f"{adjustment.name}/{index}") for index, part in enumerate(parts))
     return (
         f"     <rdf:li>\n      <rdf:Description{_attributes(attributes, 7)}>\n"
         f"       <crs:CorrectionMasks>\n        <rdf:Seq>\n{masks}        </rdf:Seq>\n"
@@ -68,16 +69,19 @@ def _write_local(adjustment: LocalAdjustment, left_out: list[str]) -> str:
     )
 
 
-def _problem(part: MaskPart, index: int) -> str:
+def _problem(part: MaskPart) -> str:
     """Why a part cannot be written, or nothing."""
     shape = part.shape
     if not isinstance(shape, LinearGradient | RadialGradient):
         return f"a mask of kind {shape.kind!r} has no place in the file"
     if isinstance(shape, RadialGradient) and shape.angle:
         return f"a radial gradient turned by {shape.angle:g}° has no place in the file"
-    if index == 0 and part.op != "add":
-        return f"a mask that begins with {part.op!r} has no place in the file"
     return ""
+
+
+def _begin(part: MaskPart) -> MaskPart:
+    """The first part as one that adds: no mask of Lightroom's begins with the whole photo, to take a shape from it."""
+    return part.model_copy(update={"op": "add", "invert": part.invert != (part.op == "subtract")})
 
 
 def _write_part(part: MaskPart, seed: str) -> str:

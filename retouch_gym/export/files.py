@@ -1,0 +1,114 @@
+"""Recipes in files: the ending chooses the format."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from retouch_gym.errors import RecipeError
+from retouch_gym.export.cube import export_cube
+from retouch_gym.export.report import Exported, Imported
+from retouch_gym.export.xmp import export_xmp, import_xmp
+from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.renderers.base import Renderer
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+MAX_BYTES = 1 << 25
+"""Largest file that is read."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What some formats want to know beyond the recipe.
+
+    Args:
+        size: Width and height of the photo, without which turned and pixel-counted crops cannot be told.
+        preset: For XMP: name of the preset; None writes a sidecar.
+        lattice: For LUTs: lattice points along an edge.
+        renderer: For LUTs: what renders the lattice.
+    """
+
+    size: Size | None = None
+    preset: str | None = None
+    lattice: int = 33
+    renderer: str | Renderer = "native"
+
+
+WRITERS: Mapping[str, Callable[[Recipe, Options], Exported]] = {
+    ".json": lambda recipe, options: Exported(recipe.to_json() + "\n"),
+    ".xmp": lambda recipe, options: export_xmp(recipe, preset=options.preset, size=options.size),
+    ".cube": lambda recipe, options: export_cube(recipe, options.lattice, options.renderer),
+}
+"""How each ending is written."""
+
+READERS: Mapping[str, Callable[[str, Size | None], Imported]] = {
+    ".json": lambda text, size: Imported(Recipe.from_json(text)),
+    ".xmp": lambda text, size: import_xmp(text, size=size),
+}
+"""How each ending is read."""
+
+
+def save_recipe(recipe: Recipe, path: str | os.PathLike[str], options: Options | None = None) -> Exported:
+    """Write a recipe; the ending chooses the format. Replaces the file at once, or leaves it as it was.
+
+    Args:
+        recipe: The recipe.
+        path: The file: ``.json``, ``.xmp`` or ``.cube``.
+        options: What the format wants to know.
+
+    Returns:
+        What was written, with what was left out.
+
+    Raises:
+        RecipeError: If the ending is not known, the format cannot hold such a recipe, or the disk refuses.
+        RendererError: If a LUT cannot be rendered.
+    """
+    target = Path(path)
+    exported = _writer(target)(recipe, options or Options())
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(suffix=target.suffix, prefix=".tmp-", dir=target.parent)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(exported.text)
+        Path(temporary).replace(target)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise RecipeError(f"Cannot write {str(path)!r}: {error}") from error
+    return exported
+
+
+def load_recipe(path: str | os.PathLike[str], size: Size | None = None) -> Imported:
+    """Read a recipe; the ending tells the format, and any unknown one is taken for JSON.
+
+    Args:
+        path: The file.
+        size: Width and height of the photo, if known.
+
+    Returns:
+        The recipe, with what of the file is not in it.
+
+    Raises:
+        RecipeError: If the file cannot be read, is too large, or holds no recipe.
+    """
+    source = Path(path)
+    if source.suffix.lower() == ".cube":
+        raise RecipeError(f"{str(path)!r} is a LUT, which tells what becomes of each colour but not by which controls.")
+    try:
+        if source.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{str(path)!r} is larger than {MAX_BYTES} bytes; is it a recipe?")
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
+    return READERS.get(source.suffix.lower(), READERS[".json"])(text, size)
+
+
+def _writer(path: Path) -> Callable[[Recipe, Options], Exported]:
+    if path.suffix.lower() not in WRITERS:
+        raise RecipeError(f"{path.name!r}: recipes are written as {', '.join(WRITERS)}; choose one of these endings.")
+    return WRITERS[path.suffix.lower()]
