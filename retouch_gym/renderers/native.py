@@ -1,22 +1,29 @@
-"""The default renderer: the 16 IEA sliders on the CPU, compiled by numba when a photo is first rendered."""
+"""The default renderer, on the CPU, compiled by numba when a photo is first rendered.
+
+The 16 IEA sliders are rendered here, the toolset ``lightroom`` in `retouch_gym.renderers.lightroom`.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_gym.errors import RendererError
+from retouch_gym.errors import ImageError, RendererError
 from retouch_gym.images import check_image
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers._iea_pixels import render_pixels
 from retouch_gym.renderers._iea_sharpen import RADIUS, sharpen
 from retouch_gym.renderers._iea_tables import fill_tone_table
 from retouch_gym.renderers.base import Renderer
+from retouch_gym.renderers.lightroom.effects import noise_key, normal_values
+from retouch_gym.renderers.lightroom.engine import render_floats, render_image
+from retouch_gym.renderers.lightroom.settings import TOOLSET as LIGHTROOM
+from retouch_gym.renderers.lightroom.settings import settings_of
 from retouch_gym.tools.base import Control
 from retouch_gym.tools.iea import IEA, IEA_COMPAT, SLIDERS
 from retouch_gym.types import Image
@@ -40,7 +47,10 @@ _BY_SIZE = {
 
 
 class NativeRenderer(Renderer):
-    r"""Renders the toolsets ``iea`` and ``iea-compat`` on one CPU thread.
+    r"""Renders the toolsets ``iea``, ``iea-compat`` and ``lightroom`` on one CPU thread.
+
+    ``lightroom`` is specified in `retouch_gym.renderers.lightroom.reference` and ``docs/lightroom.md``; its recipes
+    can crop, and then photos come back smaller.
 
     ``iea-compat`` renders as the published editor does, quirks included: byte for byte, except for the
     vignette (1 level) and the noise of the grain, which is unseeded there. Nothing set still changes
@@ -70,7 +80,7 @@ class NativeRenderer(Renderer):
 
     name = "native"
     batch_bytes = 1 << 20  # a render that is compared while it is still in the cache costs a quarter less
-    toolsets = frozenset(_CONTROLS)
+    toolsets = frozenset((*_CONTROLS, LIGHTROOM))
 
     def render(self, photos: Sequence[Image], recipes: Sequence[Recipe]) -> list[Image]:
         """Render each photo with its recipe. See `Renderer.render`.
@@ -81,11 +91,51 @@ class NativeRenderer(Renderer):
             RendererError: If the lengths differ, a toolset or a control is unknown, or a value is out of range.
             ImageError: If a photo is not a uint8 (H, W, 3) array.
         """
-        if len(photos) != len(recipes):
-            raise RendererError(f"Got {len(photos)} photos and {len(recipes)} recipes; pass one recipe per photo.")
-        sliders = [_slider_values(recipe) for recipe in recipes]
+        _check_lengths(photos, recipes)
+        for recipe in recipes:
+            settings_of(recipe) if recipe.toolset == LIGHTROOM else _slider_values(recipe)
         sources = [check_image(photo, f"photos[{index}]") for index, photo in enumerate(photos)]
-        return [_render(*job) for job in zip(sources, recipes, sliders, strict=True)]
+        return [_render(photo, recipe) for photo, recipe in zip(sources, recipes, strict=True)]
+
+    def render_float(
+        self, photos: Sequence[NDArray[Any]], recipes: Sequence[Recipe]
+    ) -> list[NDArray[np.uint16] | NDArray[np.float32]]:
+        """Render photos of more than 8 bits with recipes of the toolset ``lightroom``.
+
+        Args:
+            photos: uint16, or float32 in 0..1, of shape (H, W, 3), sRGB-encoded.
+            recipes: As many recipes.
+
+        Returns:
+            New arrays of the photos' types; floats are in 0..1.
+
+        Raises:
+            RendererError: As `render`, or if a recipe has another toolset.
+            ImageError: If a photo is no such array, or holds floats outside 0..1.
+        """
+        _check_lengths(photos, recipes)
+        return [
+            _render_deep(photo, recipe, f"photos[{index}]")
+            for index, (photo, recipe) in enumerate(zip(photos, recipes, strict=True))
+        ]
+
+
+def _check_lengths(photos: Sequence[object], recipes: Sequence[Recipe]) -> None:
+    if len(photos) != len(recipes):
+        raise RendererError(f"Got {len(photos)} photos and {len(recipes)} recipes; pass one recipe per photo.")
+
+
+def _render_deep(photo: NDArray[Any], recipe: Recipe, name: str) -> NDArray[np.uint16] | NDArray[np.float32]:
+    is_photo = isinstance(photo, np.ndarray) and photo.ndim == 3 and photo.shape[2] == 3 and photo.size > 0
+    if not is_photo or photo.dtype not in (np.uint16, np.float32):
+        got = f"{photo.dtype} {photo.shape}" if isinstance(photo, np.ndarray) else type(photo).__name__
+        raise ImageError(f"{name} is {got}; expected uint16 or float32 of shape (height, width, 3); see render().")
+    if photo.dtype == np.uint16:
+        floats = render_floats(np.multiply(photo, 1 / 65535, dtype=np.float32), recipe)
+        return np.asarray(np.rint(floats * np.float32(65535)), dtype=np.uint16)
+    if not (photo.min() >= 0 and photo.max() <= 1):
+        raise ImageError(f"{name} holds {photo.min():g}..{photo.max():g}; expected encoded values in 0..1. Clip them.")
+    return render_floats(np.ascontiguousarray(photo), recipe)
 
 
 def _slider_values(recipe: Recipe) -> NDArray[np.float64]:
@@ -97,7 +147,8 @@ def _slider_values(recipe: Recipe) -> NDArray[np.float64]:
     controls = _CONTROLS.get(recipe.toolset)
     if controls is None:
         raise RendererError(
-            f"The native renderer cannot render toolset {recipe.toolset!r}; it renders {', '.join(_CONTROLS)}."
+            f"The native renderer cannot render toolset {recipe.toolset!r}; "
+            f"it renders {', '.join((*_CONTROLS, LIGHTROOM))}."
         )
     values = np.zeros(len(SLIDERS))
     for name, value in recipe.controls.items():
@@ -110,7 +161,10 @@ def _slider_values(recipe: Recipe) -> NDArray[np.float64]:
     return values
 
 
-def _render(photo: Image, recipe: Recipe, sliders: NDArray[np.float64]) -> Image:
+def _render(photo: Image, recipe: Recipe) -> Image:
+    if recipe.toolset == LIGHTROOM:
+        return render_image(photo, recipe)
+    sliders = _slider_values(recipe)
     compat = recipe.toolset == IEA_COMPAT.name
     if not compat and not sliders.any():
         return photo.copy()
@@ -154,28 +208,11 @@ def _render_pixels(
         compat,
         (1.0 + saturation / 100.0, vibrance / 100.0),
         shift,
-        (0.003 * 255.0 * max(float(sliders[_GRAIN]), 0.0), _key(recipe.seed)),
-        _normal_values(),
+        (0.003 * 255.0 * max(float(sliders[_GRAIN]), 0.0), noise_key(recipe.seed)),
+        normal_values(),
         (0.009 * vignette, 1.0 - 0.005 * amount, 0.5 + 0.015 * amount),
     )
     return out
-
-
-def _key(seed: int) -> int:
-    """63 bits that depend on every bit of the seed (SplitMix64), so that neighbouring seeds share no noise."""
-    bits = 0xFFFF_FFFF_FFFF_FFFF
-    x = (seed + 0x9E37_79B9_7F4A_7C15) & bits
-    x = (x ^ (x >> 30)) * 0xBF58_476D_1CE4_E5B9 & bits
-    x = (x ^ (x >> 27)) * 0x94D0_49BB_1331_11EB & bits
-    return (x ^ (x >> 31)) >> 1
-
-
-@functools.cache
-def _normal_values() -> NDArray[np.float32]:
-    """4096 equally likely values of a normal variable: its quantiles, scaled to a variance of exactly 1."""
-    normal = NormalDist()
-    values = np.array([normal.inv_cdf((i + 0.5) / 4096) for i in range(4096)])
-    return np.asarray(values / values.std(), dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=256)

@@ -111,8 +111,8 @@ def test_refuses_what_it_cannot_render() -> None:
     photo = noise(4, 4)
     with pytest.raises(RendererError, match=r"2 photos and 1 recipes"):
         RENDERER.render([photo, photo], [Recipe("iea")])
-    with pytest.raises(RendererError, match=r"'lightroom'.*iea, iea-compat"):
-        RENDERER.render([photo], [Recipe("lightroom", {"exposure": 1})])
+    with pytest.raises(RendererError, match=r"'darkroom'.*iea, iea-compat, lightroom"):
+        RENDERER.render([photo], [Recipe("darkroom", {"exposure": 1})])
     with pytest.raises(RendererError, match=r"Unknown control 'glow'"):
         RENDERER.render([photo], [Recipe("iea", {"glow": 1})])
     with pytest.raises(RendererError, match=r"fade = -1 is outside 0\.\.100"):

@@ -22,6 +22,9 @@ BAND_CENTERS = (0.0, 30.0, 60.0, 120.0, 180.0, 240.0, 280.0, 320.0)
 HUE_RANGE = 30.0
 """Degrees that a hue slider at 100 turns its band."""
 
+VIBRANCE = 0.8
+SKIN = 27.0
+"""Middle and half width of the hues of skin, degrees."""
 PRIMARY_MIX, PRIMARY_SATURATION = 0.25, 0.4
 GRADING_STRENGTH, GRADING_LUMINANCE, SHADOW_TINT = 0.4, 0.25, 0.12
 
@@ -89,16 +92,24 @@ def band_effects(hue: Array, settings: Settings) -> tuple[Array, Array, Array]:
     return angle, factor, lift
 
 
+def skin_share(hue: Array) -> Array:
+    """How much a hue is one of skin: t²(3 − 2t) of t = max(1 − |hue − 27°|/27°, 0)."""
+    t = np.maximum(1 - np.abs(hue - SKIN) / SKIN, 0)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
 def recolor(rgb: Array, settings: Settings) -> Array:
     """Colour bands, vibrance, saturation, black and white.
 
-    With Y the luma, C the chroma, (angle, factor, lift) of the pixel's hue, and f = factor · (1 + 0.8 V (1 − C)²) ·
-    (1 + S) of vibrance V and saturation S: the colour's distance from its mean, turned about the grey axis by the
-    angle and times f, is added to a grey such that the luma becomes Y + lift · C. Not clipped.
+    With Y the luma, C the chroma, (angle, factor, lift) of the pixel's hue, and f = factor · (1 + S) ·
+    (1 + 0.8 V (1 − C)² (1 − skin/2)) of saturation S and vibrance V: the colour's distance from its mean, turned
+    about the grey axis by the angle and times f, is added to a grey such that the luma becomes Y + lift · C. Not
+    clipped.
     """
-    chroma = np.ptp(rgb, axis=-1)
-    angle, factor, lift = band_effects(hue_of(rgb), settings)
-    factor = factor * (1 + 0.8 * settings["vibrance"] / 100 * (1 - chroma) ** 2) * (1 + settings["saturation"] / 100)
+    chroma, hue = np.ptp(rgb, axis=-1), hue_of(rgb)
+    angle, factor, lift = band_effects(hue, settings)
+    muted = (1 - chroma) ** 2 * (1 - skin_share(hue) / 2)
+    factor = factor * (1 + settings["saturation"] / 100) * (1 + VIBRANCE * settings["vibrance"] / 100 * muted)
     r, g, b = np.moveaxis(rgb, -1, 0)
     d = rgb - rgb.mean(axis=-1, keepdims=True)
     turned = np.stack([b - g, r - b, g - r], axis=-1) / np.sqrt(3)
