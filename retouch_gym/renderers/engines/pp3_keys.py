@@ -64,21 +64,21 @@ DEFAULTS: Mapping[str, float] = {control.name: control.default for control in CO
 
 KEYS = (
     Key("exposure", "Exposure", "Compensation", whole=False),
-    Key("contrast", "Exposure", "Contrast"),
-    Key("blacks", "Exposure", "Black", scale=-40),
+    Key("contrast", "Exposure", "Contrast", scale=0.4),
+    Key("blacks", "Exposure", "Black", scale=-10),
     Key("highlights", "Shadows & Highlights", "Highlights", scale=-1),
     Key("shadows", "Shadows & Highlights", "Shadows"),
-    Key("vibrance", "Vibrance", "Pastels"),
+    Key("vibrance", "Vibrance", "Pastels", scale=0.5),
     Key("saturation", "Luminance Curve", "Chromaticity"),
-    Key("texture", "Directional Pyramid Equalizer", "Mult1", scale=0.01, neutral=1, whole=False),
-    Key("clarity", "Local Contrast", "Amount", scale=0.005, whole=False),
-    Key("dehaze", "Dehaze", "Strength"),
-    Key("sharpening_amount", "Sharpening", "Amount", scale=2),
+    Key("texture", "Directional Pyramid Equalizer", "Mult1", scale=0.006, neutral=1, whole=False),
+    Key("clarity", "Local Contrast", "Amount", scale=0.002, whole=False),
+    Key("dehaze", "Dehaze", "Strength", scale=0.5),
+    Key("sharpening_amount", "Sharpening", "Amount"),
     Key("sharpening_radius", "Sharpening", "Radius", whole=False),
     Key("sharpening_masking", "Sharpening", "Contrast"),
-    Key("noise_luminance", "Directional Pyramid Denoising", "Luma", whole=False),
-    Key("noise_color", "Directional Pyramid Denoising", "Chroma", whole=False),
-    Key("vignette_amount", "PCVignette", "Strength", scale=-0.03, whole=False),
+    Key("noise_luminance", "Directional Pyramid Denoising", "Luma", scale=0.2, whole=False),
+    Key("noise_color", "Directional Pyramid Denoising", "Chroma", scale=0.1, whole=False),
+    Key("vignette_amount", "PCVignette", "Strength", scale=-0.028, whole=False),
     Key("vignette_roundness", "PCVignette", "Roundness", scale=0.5, neutral=50),
     Key("vignette_feather", "PCVignette", "Feather"),
     Key("bw_red", "Black & White", "MixerRed", neutral=33),
@@ -101,7 +101,7 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
 """What every file says."""
 
 FIXED: Mapping[str, Mapping[str, str]] = {
-    "Shadows & Highlights": {"HighlightTonalWidth": "70", "ShadowTonalWidth": "30", "Radius": "40", "Lab": "false"},
+    "Shadows & Highlights": {"HighlightTonalWidth": "100", "ShadowTonalWidth": "20", "Radius": "40", "Lab": "false"},
     "Vibrance": {"PastSatTog": "true", "PSThreshold": "0;75;", "ProtectSkins": "false", "AvoidColorShift": "false"},
     "Luminance Curve": {"AvoidColorShift": "false", "RedAndSkinTonesProtection": "0"},
     "Directional Pyramid Equalizer": {
@@ -115,6 +115,7 @@ FIXED: Mapping[str, Mapping[str, str]] = {
     },
     "Black & White": {"Method": "ChannelMixer", "Setting": "ROYGCBPM-Rel", "Filter": "None", "Auto": "false"},
     "RGB Curves": {"LumaMode": "false"},
+    "PCVignette": {},
     "HSV Equalizer": {},
     "Rotation": {},
     "Crop": {},
@@ -122,57 +123,60 @@ FIXED: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 """What a section says besides its controls, where it is used."""
 
-UNSWITCHED = frozenset({"Version", "Exposure", "Color Management", "Rotation", "Common Properties for Transformations"})
-"""Sections of ours that have no key ``Enabled``."""
+UNSWITCHED = frozenset(
+    {"Version", "Exposure", "Color Management", "Rotation", "Common Properties for Transformations"}
+    | {"Coarse Transformation", "Distortion", "LensProfile", "Perspective", "CACorrection", "Vignetting Correction"}
+)
+"""Sections that have no key ``Enabled``; the others are off unless it is true."""
 
 TWINS: Mapping[str, str] = {"Pastels": "Saturated", "Mult1": "Mult2"}
 """Keys that say the same as another."""
 
 HSV_CURVES: Mapping[str, tuple[str, float]] = {
-    "hue": ("HCurve", 0.1),
+    "hue": ("HCurve", 30 / 720),
     "saturation": ("SCurve", 0.5),
     "luminance": ("VCurve", 0.5),
 }
 """What of a colour band is shifted, to the curve of the HSV equaliser and its change from 0.5 for a value of 100."""
 
 PARAMETRIC: Mapping[str, float] = {
-    "curve_highlights": 1.0,
-    "curve_lights": 1.0,
-    "curve_darks": 1.0,
-    "curve_shadows": 1.0,
+    "curve_highlights": 0.9,
+    "curve_lights": 0.65,
+    "curve_darks": 0.65,
+    "curve_shadows": 0.9,
 }
 """Controls of a parametric curve, in the file's order, with units of the file per unit of the control."""
 
 CATMULL_ROM, PARAMETRIC_KIND = 4, 2
 """First number of a curve: what kind it is."""
 
-IDLE_SECTIONS = frozenset({
-    "Version", "General", "MetaData", "RAW", "RAW Bayer", "RAW X-Trans", "RAW Preprocess WB",
-    "Common Properties for Transformations",
-})  # fmt: skip
-"""Sections that say nothing about the pixels of a photo that is no raw file."""
+IDLE_SECTIONS = frozenset(
+    {"Version", "General", "MetaData", "RAW", "RAW Bayer", "RAW X-Trans", "RAW Preprocess WB"}
+    | {"Common Properties for Transformations", "Color Management"}
+)
+"""Sections that are not about the look of a photo that is no raw file."""
 
-NEUTRAL: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "Exposure": {
-        "Clip": frozenset({"0.02"}),
-        "ShadowCompr": frozenset({"50"}),
-        "HighlightComprThreshold": frozenset({"0", "33"}),
-        "ClampOOG": frozenset({"true", "false"}),
-        "CurveMode": frozenset({"Standard"}),
-        "CurveMode2": frozenset({"Standard"}),
-    },
-    "Crop": {"FixedRatio": frozenset({"true"}), "Ratio": frozenset({"As Image"}),
-             "Orientation": frozenset({"As Image"}), "Guide": frozenset({"Frame"})},
-    "LensProfile": {
-        "LcMode": frozenset({"none"}),
-        "UseDistortion": frozenset({"true"}),
-        "UseVignette": frozenset({"true"}),
-    },
-    "Perspective": {"Method": frozenset({"simple"})},
-    "Vignetting Correction": {"Radius": frozenset({"50"}), "Strength": frozenset({"1"})},
-    "Color Management": {},
-}  # fmt: skip
-"""Values that change nothing, beside 0, false and nothing at all."""
+IDLE_KEYS: Mapping[str, frozenset[str]] = {
+    "Exposure": frozenset({"Clip", "ShadowCompr", "HighlightComprThreshold", "ClampOOG"}),
+    "Crop": frozenset({"FixedRatio", "Ratio", "Orientation", "Guide"}),
+    "Rotation": frozenset(),
+    "White Balance": frozenset(),
+    "LensProfile": frozenset({"UseDistortion", "UseVignette", "UseCA"}),
+    "Vignetting Correction": frozenset({"Radius", "Strength"}),
+    "Perspective": frozenset({"Method"}),
+    "Luminance Curve": frozenset({"LCredsk"}),
+    "Sharpening": frozenset(
+        {"EdgedetectionRadius", "EdgeTolerance", "HalocontrolAmount"}
+        | {"DeconvRadius", "DeconvAmount", "DeconvDamping", "DeconvIterations"}
+    ),
+    "Directional Pyramid Denoising": frozenset({"LMethod", "SMethod", "MedMethod", "RGBMethod", "LCurve", "CCCurve"}),
+    "Directional Pyramid Equalizer": frozenset({"Skinprotect", "Hueskin"}),
+    "Black & White": frozenset({"ComplementaryColors", "Algorithm", "BeforeCurveMode", "AfterCurveMode"}),
+}
+"""Keys that do nothing by themselves, by section."""
+
+NOTHING = frozenset({"", "0", "0;", "false", "none"})
+"""Values that change nothing, whatever the key."""
 
 
 def _support() -> SupportTable:
