@@ -124,7 +124,9 @@ class CropTool(Tool):
 
     def effect(self, arguments: Any) -> Effect:
         """Set the sides and the angle that were given."""
-        return Effect(crop_parts={name: getattr(arguments, name) for name in arguments.model_fields_set})
+        # In the order of the fields, as a set's own order differs from process to process.
+        given = [name for name in CropArguments.model_fields if name in arguments.model_fields_set]
+        return Effect(crop_parts={name: getattr(arguments, name) for name in given})
 
     def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
         """Draw some sides that fit together whatever was set before, and an angle."""

@@ -262,7 +262,10 @@ class RemoveLocalTool(Tool):
         return {"name": _name(rng)}
 
 
-_HOW = " Begins the local adjustment of that name or changes it, with any controls given; see op for joining shapes."
+_HOW = (
+    " A new name needs at least one control; a known one keeps those that are left out. op: replace begins the mask of "
+    "that name anew, the others join the shape to it."
+)
 
 LOCAL_TOOLS: tuple[Tool, ...] = (
     MaskTool(

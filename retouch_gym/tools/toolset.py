@@ -56,9 +56,9 @@ class Toolset:
         """Controls by name, in the order of the tools."""
         return {control.name: control for tool in self.tools for control in tool.controls}
 
-    @property
+    @cached_property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """What a language model is told."""
+        """What a language model is told. Made once, as prompts ask for it every turn."""
         return tuple(tool.spec for tool in self.tools)
 
     def parse(self, call: object) -> Effect:
