@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,12 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from retouch_gym.errors import ImageError, RendererError
+from retouch_gym.adjustments.local import Crop
+from retouch_gym.errors import ImageError, RendererError, ToolError
 from retouch_gym.images import is_image
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer, get_renderer
+from retouch_gym.renderers.lightroom.geometry import crop_box
 from retouch_gym.testing.doubles import NoisePhoto
-from retouch_gym.tools.base import Effect
 from retouch_gym.tools.toolset import Toolset, get_toolset
 from retouch_gym.types import Image
 
@@ -32,9 +34,9 @@ def check_renderer(
     """Check that a renderer keeps the contract of `Renderer`, on drawn recipes and photos of odd sizes.
 
     An empty recipe gives the source back; the same input gives the same bytes, alone, in a batch and from a
-    pickled copy; results are new photos of the source's shape and the source is not written to, even when it
-    is a read-only or non-contiguous array; a foreign toolset, unequal lengths and arrays that are no photos
-    are refused.
+    pickled copy; results are new photos of the shape that the crop leaves and the source is not written to,
+    even when it is a read-only or non-contiguous array; a foreign toolset, unequal lengths and arrays that are
+    no photos are refused.
 
     Args:
         renderer: Name or object.
@@ -53,7 +55,7 @@ def check_renderer(
     recipes = [_draw(tools, seed) for seed in range(samples)]
     before = [photo.copy() for photo in photos]
     together = engine.render(photos, recipes)
-    _check_shapes(engine, photos, together)
+    _check_shapes(engine, photos, recipes, together)
     assert _equal(photos, before), f"{engine.name} writes into the photos it is given."
     assert _equal(together, engine.render(photos, recipes)), f"{engine.name} is not deterministic."
     alone = [engine.render([photo], [recipe])[0] for photo, recipe in zip(photos, recipes, strict=True)]
@@ -84,22 +86,30 @@ def mean_delta_e(a: Image, b: Image) -> float:
 
 def _draw(toolset: Toolset, seed: int) -> Recipe:
     rng = np.random.default_rng(seed)
-    effects: list[Effect] = []
+    recipe = Recipe(toolset.name, seed=seed)
     for index in rng.permutation(len(toolset.tools))[: 1 + 2 * seed].tolist():
         tool = toolset.tools[index]
-        effects.append(tool.parse(tool.sample(rng)))
-    return Recipe(toolset.name, seed=seed).apply(effects, toolset)
+        effect = tool.parse(tool.sample(rng))
+        with contextlib.suppress(ToolError):  # what needs something before it, such as a mask, is left out
+            recipe = recipe.apply([effect], toolset)
+    return recipe
 
 
 def _equal(first: Sequence[Image], second: Sequence[Image]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _check_shapes(engine: Renderer, photos: Sequence[Image], images: Sequence[Image]) -> None:
+def _check_shapes(
+    engine: Renderer, photos: Sequence[Image], recipes: Sequence[Recipe], images: Sequence[Image]
+) -> None:
     assert len(images) == len(photos), f"{engine.name} returned {len(images)} photos for {len(photos)}."
-    for photo, image in zip(photos, images, strict=True):
+    for photo, recipe, image in zip(photos, recipes, images, strict=True):
         assert is_image(image), f"{engine.name} returned no uint8 (H, W, 3) array."
-        assert image.shape == photo.shape, f"{engine.name} returned {image.shape} for a photo of {photo.shape}."
+        width, height = crop_box(recipe.crop or Crop(), photo.shape[1], photo.shape[0])[2:]
+        assert image.shape == (height, width, 3), (
+            f"{engine.name} returned {image.shape} for a photo of {photo.shape}; with this crop it has "
+            f"{(height, width, 3)}: {recipe}."
+        )
         assert not np.shares_memory(image, photo), f"{engine.name} returned a view of its input."
 
 

@@ -61,10 +61,10 @@ def guided(guide: Plane, plane: Plane, f: int, radius: int, eps: float) -> tuple
     p = g if plane is guide else reduce(plane, f)
     mean_g = _box(g, radius)
     mean_p = mean_g if p is g else _box(p, radius)
-    variance = _box(g * g, radius) - mean_g * mean_g
-    covariance = variance if p is g else _box(g * p, radius) - mean_g * mean_p
-    slope = covariance / (variance + np.float32(eps))
-    offset = mean_p - slope * mean_g
+    variance = _box(_plane(g * g), radius) - mean_g * mean_g
+    covariance = variance if p is g else _box(_plane(g * p), radius) - mean_g * mean_p
+    slope = _plane(covariance / (variance + np.float32(eps)))
+    offset = _plane(mean_p - slope * mean_g)
     return enlarge(_box(slope, radius), f, guide.shape), enlarge(_box(offset, radius), f, guide.shape)
 
 
