@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ from rich.table import Table
 from retouch_gym.datasets.base import DATASETS
 from retouch_gym.envs.registration import ENV_IDS
 from retouch_gym.errors import ConfigurationError, RecipeError, RetouchError
+from retouch_gym.export.cube import cube_error
+from retouch_gym.export.files import Options, encode_recipe, load_recipe, write_text
 from retouch_gym.images import load_image, save_image
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import RENDERERS, get_renderer
@@ -37,7 +40,7 @@ EXTRAS = {"retouch_agents": "agents", "retouch_reward_models": "reward-models"}
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Retouch photos by instruction: render recipes, list what there is, run agents.",
+    help="Retouch photos by instruction: render, export and import recipes, list what there is, run agents.",
 )
 
 
@@ -88,19 +91,84 @@ def _summary(entry: EntryPoint) -> str:
     return next((text.splitlines()[0] for text in texts if text), f"Provided by {entry.module}.")
 
 
+_RecipeArgument = Annotated[str, typer.Argument(help="File with the recipe (.json, .xmp), or its JSON itself.")]
+_PhotoOption = Annotated[
+    Path | None, typer.Option(help="The photo that the recipe is for: a straightened crop needs its size.")
+]
+_PartialOption = Annotated[bool, typer.Option("--partial", help="Go on without what has no place; it is listed.")]
+_RendererOption = Annotated[str, typer.Option(help="Name or module:attribute of the renderer.")]
+
+
 @app.command()
 def render(
     photo: Annotated[Path, typer.Argument(help="The photo to edit.")],
-    recipe: Annotated[str, typer.Argument(help="File with the recipe's JSON, or the JSON itself.")],
+    recipe: _RecipeArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; .png keeps every pixel.")],
-    renderer: Annotated[str, typer.Option(help="Name or module:attribute of the renderer.")] = "native",
+    renderer: _RendererOption = "native",
+    bits: Annotated[int, typer.Option(help="Bits per channel of what is written; 8 so far.")] = 8,
+    partial: _PartialOption = False,
 ) -> None:
     """Apply a recipe to a photo."""
-    edit = _read_recipe(recipe)
-    edit.check(get_toolset(edit.toolset))
-    image = get_renderer(renderer).render([load_image(photo)], [edit])[0]
+    if bits != 8:
+        raise ConfigurationError(f"--bits {bits}: photos are rendered and written with 8 bits so far; leave it out.")
+    source = load_image(photo)
+    edit = _read_recipe(recipe, (source.shape[1], source.shape[0]), partial)
+    image = get_renderer(renderer).render([source], [edit])[0]
     save_image(image, out)
     typer.echo(f"{out}: {image.shape[1]}×{image.shape[0]}")
+
+
+@app.command("export")
+def export_recipe(
+    recipe: _RecipeArgument,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Where to write. The ending is the format: .xmp (Lightroom), .cube, .json."),
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help=".xmp: write a preset of this name; without it, a sidecar for a raw file.")
+    ] = None,
+    lattice: Annotated[int, typer.Option(help=".cube: lattice points along an edge, 2..65.")] = 33,
+    renderer: _RendererOption = "native",
+    photo: _PhotoOption = None,
+    partial: _PartialOption = False,
+) -> None:
+    """Write a recipe for other software: Lightroom's XMP, a 3-D LUT.
+
+    What the format cannot hold is refused by name, or left out with --partial.
+
+    With --photo, a LUT's error on that photo is told.
+    """
+    source = load_image(photo) if photo else None
+    size = None if source is None else (source.shape[1], source.shape[0])
+    edit = _read_recipe(recipe, size, partial)
+    exported = encode_recipe(edit, out, Options(size, preset, lattice, renderer))
+    _tell(exported.left_out, f"{out.name} cannot hold", partial)
+    write_text(exported.text, out)
+    typer.echo(f"{out}: {len(exported.text)} characters")
+    if source is not None and out.suffix.lower() == ".cube":
+        error = cube_error(edit, source, lattice, renderer)
+        typer.echo(f"on {photo}: {error.mean:.2f} levels of 255 off in the mean, {error.maximum} at most")
+
+
+@app.command("import")
+def import_recipe(
+    file: Annotated[Path, typer.Argument(help="The file to read: Lightroom's .xmp, or an older recipe's .json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the recipe, as .json.")],
+    photo: _PhotoOption = None,
+    partial: _PartialOption = False,
+) -> None:
+    """Read what other software wrote, as a recipe.
+
+    What a recipe cannot hold is refused by name, or left out with --partial.
+    """
+    if out.suffix.lower() != ".json":
+        raise RecipeError(f"{out.name!r}: a recipe is imported as .json; use 'export' for other formats.")
+    source = load_image(photo) if photo else None
+    size = None if source is None else (source.shape[1], source.shape[0])
+    recipe = _read_recipe(str(file), size, partial)
+    write_text(recipe.to_json() + "\n", out)
+    typer.echo(f"{out}: {', '.join(recipe.parts) or 'nothing asked for'}")
 
 
 @app.command()
@@ -123,13 +191,23 @@ def info() -> None:
     console.print(table)
 
 
-def _read_recipe(text: str) -> Recipe:
+def _read_recipe(text: str, size: tuple[int, int] | None, partial: bool) -> Recipe:
+    """The recipe of a file, or of JSON itself, checked against its toolset."""
     if text.lstrip().startswith("{"):
-        return Recipe.from_json(text)
-    try:
-        return Recipe.from_json(Path(text).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Cannot read the recipe {text!r}: {error}") from error
+        recipe = Recipe.from_json(text)
+    else:
+        imported = load_recipe(text, size)
+        _tell(imported.left_out, f"A recipe cannot hold of {text!r}", partial)
+        recipe = imported.recipe
+    return recipe.check(get_toolset(recipe.toolset))
+
+
+def _tell(left_out: Sequence[str], what: str, partial: bool) -> None:
+    """List what was left out, or refuse it."""
+    if left_out and not partial:
+        raise RecipeError(f"{what}: {'; '.join(left_out)}. Pass --partial to go on without.")
+    for part in left_out:
+        typer.echo(f"left out: {part}", err=True)
 
 
 for _entry in plugin_entries().values():

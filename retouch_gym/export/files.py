@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,34 +52,39 @@ READERS: Mapping[str, Callable[[str, Size | None], Imported]] = {
 """How each ending is read."""
 
 
-def save_recipe(recipe: Recipe, path: str | os.PathLike[str], options: Options | None = None) -> Exported:
-    """Write a recipe; the ending chooses the format. Replaces the file at once, or leaves it as it was.
+def encode_recipe(recipe: Recipe, path: str | os.PathLike[str], options: Options | None = None) -> Exported:
+    """A recipe in the format that a file's ending names. Nothing is written.
 
     Args:
         recipe: The recipe.
         path: The file: ``.json``, ``.xmp`` or ``.cube``.
         options: What the format wants to know.
 
-    Returns:
-        What was written, with what was left out.
-
     Raises:
-        RecipeError: If the ending is not known, the format cannot hold such a recipe, or the disk refuses.
+        RecipeError: If the ending is not known, or the format cannot hold such a recipe.
         RendererError: If a LUT cannot be rendered.
     """
+    ending = Path(path).suffix.lower()
+    if ending not in WRITERS:
+        known = ", ".join(WRITERS)
+        raise RecipeError(f"{Path(path).name!r}: recipes are written as {known}; choose one of these endings.")
+    return WRITERS[ending](recipe, options or Options())
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file. Replaces it at once, or leaves it as it was.
+
+    Raises:
+        RecipeError: If the disk refuses.
+    """
     target = Path(path)
-    exported = _writer(target)(recipe, options or Options())
-    temporary: str | None = None
+    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     try:
-        handle, temporary = tempfile.mkstemp(suffix=target.suffix, prefix=".tmp-", dir=target.parent)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(exported.text)
-        Path(temporary).replace(target)
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(target)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise RecipeError(f"Cannot write {str(path)!r}: {error}") from error
-    return exported
 
 
 def load_recipe(path: str | os.PathLike[str], size: Size | None = None) -> Imported:
@@ -106,9 +110,3 @@ def load_recipe(path: str | os.PathLike[str], size: Size | None = None) -> Impor
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
     return READERS.get(source.suffix.lower(), READERS[".json"])(text, size)
-
-
-def _writer(path: Path) -> Callable[[Recipe, Options], Exported]:
-    if path.suffix.lower() not in WRITERS:
-        raise RecipeError(f"{path.name!r}: recipes are written as {', '.join(WRITERS)}; choose one of these endings.")
-    return WRITERS[path.suffix.lower()]
