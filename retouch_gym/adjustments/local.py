@@ -20,6 +20,9 @@ Place: TypeAlias = Annotated[float, pydantic.Field(ge=-1, le=2)]
 MAX_LOCALS = 32
 """Most local adjustments of a recipe."""
 
+MAX_PARTS = 16
+"""Most shapes of a mask."""
+
 MAX_MASK_BYTES = 1 << 22
 """Most characters of a mask image in a recipe (base64)."""
 
@@ -138,7 +141,7 @@ class LocalAdjustment(Data):
     """
 
     name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_ -]{1,40}$")]
-    parts: Annotated[tuple[MaskPart, ...], pydantic.Field(min_length=1, max_length=16)]
+    parts: Annotated[tuple[MaskPart, ...], pydantic.Field(min_length=1, max_length=MAX_PARTS)]
     controls: Mapping[str, float] = pydantic.Field(default_factory=dict)
     amount: Share = 1.0
 

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retouch_gym.adjustments.curves import Curve
-from retouch_gym.adjustments.local import LocalAdjustment, MaskPart
+from retouch_gym.adjustments.local import Brush, LocalAdjustment, MaskImage, MaskPart, Shape
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.tools.base import Effect, LocalChange, ToolSpec
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import JSON
+
+MAX_SHOWN = 8
+"""Most points of a stroke that `describe_recipe` writes out."""
 
 
 def describe_tools(toolset: Toolset) -> str:
@@ -57,18 +60,17 @@ def describe_effects(effects: Sequence[Effect]) -> str:
 def describe_recipe(recipe: Recipe) -> str:
     """What is set so far, as one line of JSON for a prompt.
 
-    Control to value; besides, where there are any, ``curves`` (name to points), ``crop``, and ``locals`` (a list).
-    Mask images are named, not written out.
+    Control to value; besides, where there are any, ``curves`` (name to points), ``crop`` (side to place), and
+    ``locals`` (name to control values, the amount where it is not 1, and the shapes of the mask in words). Long
+    strokes and mask images are named, not written out.
     """
-    data = recipe.to_dict()
-    told: dict[str, Any] = {
-        **data["controls"],
-        **{key: data[key] for key in ("curves", "crop", "locals") if key in data},
-    }
-    for local in told.get("locals", []):
-        for part in local["parts"]:
-            if "png" in part["shape"]:
-                part["shape"]["png"] = "…"
+    told: dict[str, Any] = dict(recipe.controls)
+    if recipe.curves:
+        told["curves"] = {name: [list(point) for point in curve] for name, curve in recipe.curves.items()}
+    if recipe.crop:
+        told["crop"] = dict(recipe.crop)
+    if recipe.locals:
+        told["locals"] = {local.name: _told(local) for local in recipe.locals}
     return json.dumps(told, ensure_ascii=False)
 
 
@@ -141,6 +143,21 @@ def _change(change: LocalChange) -> str:
         return f"local {change.name!r} removed"
     mask = [f"mask {_part(change.part, 'begins' if change.anew else change.part.op)}"] if change.part else []
     return f"local {change.name!r}: {'; '.join([*mask, *_values(change.controls, change.amount)])}"
+
+
+def _told(local: LocalAdjustment) -> dict[str, Any]:
+    mask = [f"{_part(part, part.op)} {_shape(part.shape)}".removeprefix("add ") for part in local.parts]
+    amount = {} if local.amount == 1 else {"amount": local.amount}
+    return {**local.controls, **amount, "mask": mask}
+
+
+def _shape(shape: Shape) -> str:
+    if isinstance(shape, MaskImage):
+        return "not shown"
+    if isinstance(shape, Brush):
+        points = _points(shape.points) if len(shape.points) <= MAX_SHOWN else f"{len(shape.points)} points"
+        return f"radius={shape.radius:g} feather={shape.feather:g} through {points}"
+    return " ".join(f"{name}={value:g}" for name, value in shape if name != "kind")
 
 
 def _part(part: MaskPart, how: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pydantic
 
-from retouch_gym.adjustments.local import MAX_LOCALS, Crop, LocalAdjustment
+from retouch_gym.adjustments.local import MAX_LOCALS, MAX_PARTS, Crop, LocalAdjustment
 from retouch_gym.errors import ToolError
 from retouch_gym.tools.base import Effect, LocalChange
 from retouch_gym.tools.toolset import Toolset
@@ -75,18 +75,16 @@ def _change(found: dict[str, LocalAdjustment], change: LocalChange, toolset: Too
         )
     values = {**(old.controls if old else {}), **change.controls}
     defaults = {control.name: control.default for control in toolset.local_controls}
-    parts = () if old is None or change.anew else old.parts
-    amount = change.amount if change.amount is not None else old.amount if old else 1.0
-    try:
-        found[change.name] = LocalAdjustment(
-            name=change.name,
-            parts=(*parts, change.part) if change.part else parts,
-            controls={name: value for name, value in values.items() if value != defaults.get(name)},
-            amount=amount,
-        )
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
+    before = () if old is None or change.anew else old.parts
+    parts = (*before, change.part) if change.part else before
+    if len(parts) > MAX_PARTS:
         raise ToolError(
-            f"local adjustment {change.name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}; begin the mask "
-            "anew with op 'replace'"
-        ) from None
+            f"the mask of local adjustment {change.name!r} would have {len(parts)} shapes; at most {MAX_PARTS} are "
+            "allowed, begin it anew with op 'replace'"
+        )
+    found[change.name] = LocalAdjustment(
+        name=change.name,
+        parts=parts,
+        controls={name: value for name, value in values.items() if value != defaults.get(name)},
+        amount=change.amount if change.amount is not None else old.amount if old else 1.0,
+    )

@@ -5,13 +5,16 @@ from retouch_gym.tools.base import (
     Control,
     Effect,
     FinishTool,
+    LocalChange,
     SliderTool,
     SummarizeTool,
     Tool,
     ToolSpec,
     UndoTool,
 )
+from retouch_gym.tools.groups import BandTool, GroupTool
 from retouch_gym.tools.iea import IEA, IEA_COMPAT
+from retouch_gym.tools.presets import Preset, PresetTool
 from retouch_gym.tools.toolset import SUMMARY, TOOLSETS, Toolset, get_toolset
 
 __all__ = [
@@ -20,9 +23,14 @@ __all__ = [
     "SUMMARY",
     "TOOLSETS",
     "Arguments",
+    "BandTool",
     "Control",
     "Effect",
     "FinishTool",
+    "GroupTool",
+    "LocalChange",
+    "Preset",
+    "PresetTool",
     "SliderTool",
     "SummarizeTool",
     "Tool",

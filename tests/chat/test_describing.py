@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from retouch_gym import Recipe, ToolCall, Toolset
-from retouch_gym.adjustments import Crop, LinearGradient, LocalAdjustment, MaskImage, MaskPart
+from retouch_gym.adjustments import Brush, Crop, LinearGradient, LocalAdjustment, MaskImage, MaskPart
 from retouch_gym.chat import describe_calls, describe_effects, describe_recipe, describe_tools
 from retouch_gym.tools import IEA, Arguments, Effect, Tool
 from retouch_gym.tools.lightroom import LIGHTROOM
@@ -119,14 +119,31 @@ def test_effects_in_words() -> None:
 
 def test_a_recipe_on_one_line() -> None:
     assert describe_recipe(Recipe("iea", {"tint": 2, "exposure": 1})) == '{"exposure": 1, "tint": 2}'
-    recipe = Recipe("lightroom", {"tint": 2}, curves={"curve": ((0, 0), (1, 0.9))}, crop=Crop(left=0.5), locals=(SKY,))
-    told = json.loads(describe_recipe(recipe))
-    assert (told["tint"], told["curves"], told["crop"]["left"]) == (2, {"curve": [[0, 0], [1, 0.9]]}, 0.5)
-    (local,) = told["locals"]
-    assert local["parts"][0] == {
-        "shape": {"kind": "linear", "x0": 0, "y0": 0, "x1": 0, "y1": 1},
-        "op": "add",
-        "invert": False,
+    points = tuple((i / 20, 0.5) for i in range(9))
+    eyes = LocalAdjustment(
+        name="eyes",
+        parts=(
+            MaskPart(shape=Brush(points=points[:2], radius=0.25, feather=0)),
+            MaskPart(shape=Brush(points=points, radius=0.25, feather=0), op="intersect"),
+        ),
+        controls={"clarity": 9},
+        amount=0.5,
+    )
+    curves = {"curve": ((0.0, 0.0), (1.0, 0.9))}
+    recipe = Recipe("lightroom", {"tint": 2}, curves=curves, crop=Crop(left=0.5), locals=(SKY, eyes))
+    assert json.loads(describe_recipe(recipe)) == {
+        "tint": 2,
+        "curves": {"curve": [[0, 0], [1, 0.9]]},
+        "crop": {"left": 0.5, "top": 0, "right": 1, "bottom": 1, "angle": 0},
+        "locals": {
+            "sky": {"exposure": -0.5, "mask": ["linear x0=0 y0=0 x1=0 y1=1", "subtract outside image not shown"]},
+            "eyes": {
+                "clarity": 9,
+                "amount": 0.5,
+                "mask": [
+                    "brush radius=0.25 feather=0 through (0, 0.5) (0.05, 0.5)",
+                    "intersect brush radius=0.25 feather=0 through 9 points",
+                ],
+            },
+        },
     }
-    assert local["parts"][1]["shape"] == {"kind": "image", "png": "…"}
-    assert recipe.locals[0].parts[1].shape == MaskImage(png="AAAA")
