@@ -39,7 +39,7 @@ class Renderer(ABC):
             recipes: As many recipes, in the same order.
 
         Returns:
-            New arrays, one per photo, of the photo's shape.
+            New arrays, one per photo, of the photo's shape unless the recipe crops.
 
         Raises:
             RendererError: If a recipe's toolset is not supported, the lengths differ, or the engine fails.
@@ -47,7 +47,11 @@ class Renderer(ABC):
         """
 
 
-RENDERERS: Mapping[str, str] = {"native": "retouch_gym.renderers.native:NativeRenderer"}
+RENDERERS: Mapping[str, str] = {
+    "native": "retouch_gym.renderers.native:NativeRenderer",
+    "rawtherapee": "retouch_gym.renderers.engines.rawtherapee:RawTherapeeRenderer",
+    "darktable": "retouch_gym.renderers.engines.darktable:DarktableRenderer",
+}
 """Short names of the renderers that come with the package."""
 
 

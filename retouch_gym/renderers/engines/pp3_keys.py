@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from retouch_gym.renderers.engines.support import Support, SupportTable, support_table
+from retouch_gym.renderers.engines.support import SupportTable, approximate, exact, support_table
 from retouch_gym.tools.lightroom_controls import COLORS, CONTROLS
 
 
@@ -180,42 +180,42 @@ NOTHING = frozenset({"", "0", "0;", "false", "none"})
 
 
 def _support() -> SupportTable:
-    exact, rough = "exact", "approximate"
     bands = {
-        f"hsl_{color}_{what}": Support(rough, f"HSV Equalizer, {key}")
+        f"hsl_{color}_{what}": approximate(f"HSV Equalizer, {key}")
         for color in COLORS
         for what, (key, _) in HSV_CURVES.items()
     }
     return support_table(
-        exposure=Support(exact, "Exposure, Compensation"),
-        contrast=Support(rough, "Exposure, Contrast: about the photo's mean"),
-        highlights=Support(rough, "Shadows & Highlights, Highlights: by region, darkens only", high=0),
-        shadows=Support(rough, "Shadows & Highlights, Shadows: by region, lightens only", low=0),
-        blacks=Support(rough, "Exposure, Black"),
-        temperature=Support(rough, "White Balance, Temperature: multiplies encoded values"),
-        tint=Support(rough, "White Balance, Green: multiplies encoded values"),
-        vibrance=Support(rough, "Vibrance, Pastels and Saturated"),
-        saturation=Support(rough, "Luminance Curve, Chromaticity: chroma of Lab"),
-        texture=Support(rough, "Directional Pyramid Equalizer, second and third level"),
-        clarity=Support(rough, "Local Contrast, Amount", low=0),
-        dehaze=Support(rough, "Dehaze, Strength", low=0),
-        **{name: Support(rough, "Exposure, Curve2: parametric") for name in PARAMETRIC},
+        exposure=exact("Exposure, Compensation"),
+        contrast=approximate("Exposure, Contrast: about the photo's mean"),
+        highlights=approximate("Shadows & Highlights, Highlights: by region, darkens only", high=0),
+        shadows=approximate("Shadows & Highlights, Shadows: by region, lightens only", low=0),
+        blacks=approximate("Exposure, Black"),
+        temperature=approximate("White Balance, Temperature: multiplies encoded values"),
+        tint=approximate("White Balance, Green: multiplies encoded values"),
+        vibrance=approximate("Vibrance, Pastels and Saturated"),
+        saturation=approximate("Luminance Curve, Chromaticity: chroma of Lab"),
+        texture=approximate("Directional Pyramid Equalizer, second and third level"),
+        clarity=approximate("Local Contrast, Amount", low=0),
+        dehaze=approximate("Dehaze, Strength", low=0),
+        **{name: approximate("Exposure, Curve2: parametric") for name in PARAMETRIC},
         **bands,
-        sharpening_amount=Support(rough, "Sharpening, unsharp mask, Amount"),
-        sharpening_radius=Support(rough, "Sharpening, unsharp mask, Radius"),
-        sharpening_masking=Support(rough, "Sharpening, Contrast"),
-        noise_luminance=Support(rough, "Directional Pyramid Denoising, Luma"),
-        noise_color=Support(rough, "Directional Pyramid Denoising, Chroma"),
-        vignette_amount=Support(rough, "PCVignette, Strength"),
-        vignette_roundness=Support(rough, "PCVignette, Roundness"),
-        vignette_feather=Support(rough, "PCVignette, Feather"),
-        black_and_white=Support(rough, "Black & White, ChannelMixer"),
-        **{key.control: Support(rough, f"Black & White, {key.key}") for key in KEYS if key.section == "Black & White"},
-        curve=Support(rough, "Exposure, Curve: Catmull–Rom through the same points"),
-        curve_red=Support(rough, "RGB Curves, rCurve: Catmull–Rom through the same points"),
-        curve_green=Support(rough, "RGB Curves, gCurve: Catmull–Rom through the same points"),
-        curve_blue=Support(rough, "RGB Curves, bCurve: Catmull–Rom through the same points"),
-        crop=Support(exact, "Crop, Rotation: exact without an angle; corners that a turn opens are black"),
+        sharpening_amount=approximate("Sharpening, unsharp mask, Amount"),
+        sharpening_radius=approximate("Sharpening, unsharp mask, Radius"),
+        sharpening_masking=approximate("Sharpening, Contrast"),
+        noise_luminance=approximate("Directional Pyramid Denoising, Luma"),
+        noise_color=approximate("Directional Pyramid Denoising, Chroma"),
+        vignette_amount=approximate("PCVignette, Strength"),
+        vignette_roundness=approximate("PCVignette, Roundness"),
+        vignette_feather=approximate("PCVignette, Feather"),
+        black_and_white=approximate("Black & White, ChannelMixer"),
+        **{key.control: approximate(f"Black & White, {key.key}") for key in KEYS if key.section == "Black & White"},
+        curve=approximate("Exposure, Curve: Catmull–Rom through the same points"),
+        curve_red=approximate("RGB Curves, rCurve: Catmull–Rom through the same points"),
+        curve_green=approximate("RGB Curves, gCurve: Catmull–Rom through the same points"),
+        curve_blue=approximate("RGB Curves, bCurve: Catmull–Rom through the same points"),
+        crop=exact("Crop"),
+        straighten=approximate("Rotation: corners that the turn opens are black"),
     )
 
 

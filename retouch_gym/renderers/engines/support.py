@@ -13,8 +13,8 @@ from retouch_gym.tools.lightroom_controls import CONTROLS, CURVES, ZONES
 How: TypeAlias = Literal["exact", "approximate", "none"]
 """Exact: the same formula. Approximate: the same idea, other numbers. None: refused."""
 
-PARTS = (*(control.name for control in CONTROLS), *CURVES, "crop", "locals")
-"""Everything that a recipe of the toolset can ask for."""
+PARTS = (*(control.name for control in CONTROLS), *CURVES, "crop", "straighten", "locals")
+"""Everything that a recipe of the toolset can ask for; "straighten" is the angle of a crop."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ class Support:
         return (
             self.how != "none" and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         )
+
+
+def exact(through: str) -> Support:
+    """The program has the same formula."""
+    return Support("exact", through)
+
+
+def approximate(through: str, low: float | None = None, high: float | None = None) -> Support:
+    """The program has the same idea with other numbers."""
+    return Support("approximate", through, low, high)
 
 
 SupportTable: TypeAlias = Mapping[str, Support]
@@ -69,8 +79,10 @@ def refused(recipe: Recipe, table: SupportTable) -> dict[str, str]:
         support = table[name]
         if not support.takes(value):
             reasons[name] = f"{name} = {value:g} ({support.through})"
-    others = {**dict.fromkeys(recipe.curves), **({"crop": None} if recipe.crop else {})}
-    for name in others:
+    asked = [*recipe.curves, *(["crop"] if recipe.crop else [])]
+    if recipe.crop and recipe.crop.angle:
+        asked.append("straighten")
+    for name in asked:
         if table[name].how == "none":
             reasons[name] = f"{name} ({table[name].through})"
     if recipe.locals and table["locals"].how == "none":
@@ -82,6 +94,8 @@ def refused(recipe: Recipe, table: SupportTable) -> dict[str, str]:
 def without_refused(recipe: Recipe, table: SupportTable) -> Recipe:
     """The recipe without the parts that a program cannot render."""
     for part in refused(recipe, table):
+        if part == "straighten" and recipe.crop:
+            recipe = replace(recipe, crop=recipe.crop.model_copy(update={"angle": 0.0}))
         recipe = recipe.without(part)
     return recipe
 
