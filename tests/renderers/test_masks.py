@@ -275,10 +275,10 @@ def png(picture: PIL.Image.Image, kind: str = "png") -> bytes:
     ("data", "message"),
     [
         ("no base64!", "base64"),
-        (base64.b64encode(b"not a picture").decode(), "no PNG"),
-        (base64.b64encode(png(PIL.Image.effect_noise((64, 64), 80))[:900]).decode(), "no PNG"),
-        (base64.b64encode(png(PIL.Image.new("RGB", (4, 4)))).decode(), "mode RGB, not grey"),
-        (base64.b64encode(png(PIL.Image.new("L", (4, 4)), "bmp")).decode(), "no PNG"),
+        (base64.b64encode(b"not a picture").decode(), "begin as a PNG"),
+        (base64.b64encode(png(PIL.Image.effect_noise((64, 64), 80))[:900]).decode(), "damaged"),
+        (base64.b64encode(png(PIL.Image.new("RGB", (4, 4)))).decode(), "mode RGB; expected grey"),
+        (base64.b64encode(png(PIL.Image.new("L", (4, 4)), "bmp")).decode(), "begin as a PNG"),
         (base64.b64encode(png(PIL.Image.new("1", (9000, 9000)))).decode(), "9000 × 9000 pixels"),
     ],
 )

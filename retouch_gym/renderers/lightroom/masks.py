@@ -8,7 +8,6 @@ of a thumbnail is, up to sampling, the thumbnail of the mask. Falls are smoothst
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
 import os
@@ -33,13 +32,11 @@ from retouch_gym.adjustments.local import (
     RadialGradient,
     Shape,
 )
+from retouch_gym.adjustments.mask_image import GREY_MODES, decode_mask
 from retouch_gym.errors import ImageError, RecipeError
 
 Mask: TypeAlias = NDArray[np.float32]
 """float32 (H, W), 0 (untouched) to 1 (in full)."""
-
-MAX_MASK_PIXELS = 1 << 26
-"""Most pixels of a mask image, so that a small PNG cannot unpack into all memory."""
 
 LUMA = (0.2126, 0.7152, 0.0722)
 """Weights of encoded R, G, B in luma (ITU-R BT.709, whose primaries are those of sRGB)."""
@@ -249,23 +246,15 @@ def _decoded(shape: MaskImage, name: str) -> NDArray[Any]:
     """The uint8 or uint16 pixels (h, w) of a mask image.
 
     Raises:
-        RecipeError: If it is not base64 of a whole grey PNG of a sensible size.
+        RecipeError: Naming the adjustment, what is wrong with its mask image and what to do.
     """
-    cure = "Make it with retouch_gym.renderers.lightroom.masks.mask_image_of(array or path)."
     try:
-        with PIL.Image.open(io.BytesIO(base64.b64decode(shape.png, validate=True)), formats=["PNG"]) as opened:
-            if opened.mode not in ("1", "L", "I;16"):
-                raise RecipeError(f"Local adjustment {name!r}: its mask PNG has mode {opened.mode}, not grey. {cure}")
-            if opened.width * opened.height > MAX_MASK_PIXELS:
-                raise RecipeError(
-                    f"Local adjustment {name!r}: its mask PNG has {opened.width} × {opened.height} pixels, more than "
-                    f"{MAX_MASK_PIXELS}. {cure}"
-                )
-            return np.asarray(opened.convert("L") if opened.mode == "1" else opened)
-    except (binascii.Error, OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        if isinstance(error, RecipeError):
-            raise
-        raise RecipeError(f"Local adjustment {name!r}: its mask is no PNG in base64 ({error}). {cure}") from error
+        return decode_mask(shape.png)
+    except ImageError as error:
+        raise RecipeError(
+            f"Local adjustment {name!r}, mask image: {error}. "
+            "Make it with retouch_gym.renderers.lightroom.masks.mask_image_of(array or path)."
+        ) from error
 
 
 def mask_image_of(mask: NDArray[Any] | str | os.PathLike[str], longest: int = 2048) -> MaskImage:
@@ -321,7 +310,7 @@ def _grey(mask: NDArray[Any]) -> NDArray[Any]:
 def _read_grey(path: str | os.PathLike[str]) -> NDArray[Any]:
     try:
         with PIL.Image.open(path) as opened:
-            if opened.mode not in ("1", "L", "I;16"):
+            if opened.mode not in GREY_MODES:
                 raise ImageError(f"Mask {str(path)!r} has mode {opened.mode}; save it as a grey picture (mode L).")
             return np.asarray(opened.convert("L") if opened.mode == "1" else opened)
     except FileNotFoundError as error:
