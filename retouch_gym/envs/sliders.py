@@ -40,7 +40,6 @@ class SlidersView(View):
         self,
         *,
         size: int = 36,
-        dtype: Literal["uint8", "float32"] = "uint8",
         words: Words = "hash",
         words_size: int = 64,
         vocabulary: int = 1024,
@@ -54,10 +53,9 @@ class SlidersView(View):
                 raise ConfigurationError(f"{name} is {value!r}; expected a whole number of at least {least}.")
         if not isinstance(levels, int) or levels < 3 or levels % 2 == 0:
             raise ConfigurationError(f"levels is {levels!r}; expected an odd number of at least 3, so that 0 is one.")
-        one_of("dtype", dtype, ("uint8", "float32"))
         one_of("words", words, ("hash", "tokens", "none"))
         one_of("actions", actions, ("box", "multi-discrete", "discrete"))
-        self.size, self.dtype, self.words, self.words_size = size, dtype, words, words_size
+        self.size, self.words, self.words_size = size, words, words_size
         self.vocabulary, self.flat, self.actions, self.levels = vocabulary, flat, actions, levels
         self.sliders = None if sliders is None else tuple(sliders)
         self.controls: tuple[Control, ...] = ()
@@ -99,8 +97,7 @@ class SlidersView(View):
 
     def _parts(self) -> dict[str, Space[Any]]:
         shape = (self.size, self.size, 3)
-        whole = self.dtype == "uint8" and not self.flat
-        photo = spaces.Box(0, 255, shape, np.uint8) if whole else spaces.Box(0, 1, shape, np.float32)
+        photo = spaces.Box(0, 1, shape, np.float32) if self.flat else spaces.Box(0, 255, shape, np.uint8)
         parts: dict[str, Space[Any]] = dict.fromkeys(self.photos, photo)
         parts["controls"] = spaces.Box(-1, 1, (len(self.controls),), np.float32)
         parts["turns_left"] = spaces.Box(0, 1, (1,), np.float32)
@@ -135,11 +132,10 @@ class SlidersView(View):
         return np.concatenate([part.ravel() for part in parts.values()], dtype=np.float32)
 
     def _photo(self, photo: Image | None) -> NDArray[Any]:
-        whole = self.dtype == "uint8" and not self.flat
         if photo is None:
-            return np.zeros((self.size, self.size, 3), np.uint8 if whole else np.float32)
+            return np.zeros((self.size, self.size, 3), np.float32 if self.flat else np.uint8)
         small = resize(photo, self.size, self.size)
-        return small.copy() if whole else small.astype(np.float32) / np.float32(255)
+        return small.astype(np.float32) / np.float32(255) if self.flat else small.copy()
 
     def read(self, action: Any, session: Session) -> tuple[object, str | None]:
         """The plan that a vector or an index stands for; what is neither becomes `Unparsable`."""
@@ -251,7 +247,6 @@ class SlidersOptions(EnvOptions, total=False):
     """Arguments of the numeric environments; `SlidersEnv` explains them."""
 
     size: int
-    dtype: Literal["uint8", "float32"]
     words: Words
     words_size: int
     vocabulary: int
@@ -294,7 +289,7 @@ class SlidersEnv(BaseRetouchEnv):
 
     | Key | Space | Meaning |
     |---|---|---|
-    | image | uint8 (size, size, 3) | the photo as it is now, sRGB, 0..255; with ``dtype="float32"`` 0..1 |
+    | image | uint8 (size, size, 3) | the photo as it is now, sRGB, 0..255 |
     | original | the same | the photo before any edit |
     | context_1, context_2 | the same | match: the goal; transfer: the example before and after |
     | controls | float32 (sliders,) | the sliders as they are, −1..1 |
@@ -324,11 +319,10 @@ class SlidersEnv(BaseRetouchEnv):
 
     Args:
         size: Side of the shown photos in pixels. stable-baselines3's CNN needs at least 36.
-        dtype: ``"uint8"`` or ``"float32"``; RLlib's stock models want floats.
         words: How the instruction is shown: ``"hash"``, ``"tokens"`` or ``"none"``.
         words_size: Length of the instruction's vector.
         vocabulary: Number of token ids, 0 for padding included.
-        flat: One flat vector instead of a `Dict`.
+        flat: One flat vector of floats instead of a `Dict`, as RLlib's stock models want it.
         actions: ``"box"``, ``"multi-discrete"`` or ``"discrete"``.
         levels: Levels of a slider where actions are discrete; odd, at least 3.
         sliders: The sliders that can be moved; None for all.

@@ -100,19 +100,15 @@ def test_whatever_is_no_action_costs_a_turn_at_most(actions: Any, action: Any) -
 
 
 def test_photos_are_shown_at_one_size_and_the_goal_with_them() -> None:
-    env = make(task="match", dtype="float32", size=6)
+    env = make(task="match", size=6)
     obs, _ = env.reset(options={"index": 0})
     assert set(obs) == {"image", "original", "context_1", "controls", "turns_left", "instruction"}
     assert obs["image"].shape == (6, 6, 3)
-    assert 0 < obs["image"].mean() < 1
     assert not np.array_equal(obs["context_1"], obs["image"])
-    whole = make(task="match", size=6)
-    bytes_, _ = whole.reset(options={"index": 0})
-    assert np.allclose(bytes_["image"] / 255, obs["image"])
     flat = make(task="match", flat=True, size=6)
     vector, _ = flat.reset(options={"index": 0})
     assert vector.shape == flat.observation_space.shape == (3 * 6 * 6 * 3 + 16 + 1 + 64,)
-    assert np.array_equal(vector[:108], obs["image"].ravel())
+    assert np.allclose(vector[:108], obs["image"].ravel() / 255)
 
 
 def test_observations_are_the_agents_own() -> None:
@@ -149,7 +145,6 @@ def test_different_words_differ_and_their_order_counts() -> None:
         ({"sliders": ["exposur"]}, "Did you mean 'exposure'"),
         ({"sliders": []}, "1..64 sliders"),
         ({"words": "hsh"}, "Did you mean 'hash'"),
-        ({"dtype": "float16"}, "float32"),
     ],
 )
 def test_wrong_arguments_are_named(kwargs: dict[str, Any], match: str) -> None:
