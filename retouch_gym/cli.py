@@ -91,9 +91,9 @@ def _summary(entry: EntryPoint) -> str:
     return next((text.splitlines()[0] for text in texts if text), f"Provided by {entry.module}.")
 
 
-_RecipeArgument = Annotated[str, typer.Argument(help="File with the recipe (.json, .xmp), or its JSON itself.")]
+_RecipeArgument = Annotated[str, typer.Argument(help="File with the recipe (.json, .xmp, .pp3), or its JSON itself.")]
 _PhotoOption = Annotated[
-    Path | None, typer.Option(help="The photo that the recipe is for: a straightened crop needs its size.")
+    Path | None, typer.Option(help="The photo that the recipe is for: what is turned or cropped needs its size.")
 ]
 _PartialOption = Annotated[bool, typer.Option("--partial", help="Go on without what has no place; it is listed.")]
 _RendererOption = Annotated[str, typer.Option(help="Name or module:attribute of the renderer.")]
@@ -123,7 +123,9 @@ def export_recipe(
     recipe: _RecipeArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Where to write. The ending is the format: .xmp (Lightroom), .cube, .json."),
+        typer.Option(
+            "--out", "-o", help="Where to write. .xmp is Lightroom's, .pp3 RawTherapee's, .cube a LUT, or .json."
+        ),
     ],
     preset: Annotated[
         str | None, typer.Option(help=".xmp: write a preset of this name; without it, a sidecar for a raw file.")
@@ -133,7 +135,7 @@ def export_recipe(
     photo: _PhotoOption = None,
     partial: _PartialOption = False,
 ) -> None:
-    """Write a recipe for other software: Lightroom's XMP, a 3-D LUT.
+    """Write a recipe for other software: Lightroom, RawTherapee, a 3-D LUT.
 
     What the format cannot hold is refused by name, or left out with --partial.
 
@@ -153,7 +155,7 @@ def export_recipe(
 
 @app.command("import")
 def import_recipe(
-    file: Annotated[Path, typer.Argument(help="The file to read: Lightroom's .xmp, or an older recipe's .json.")],
+    file: Annotated[Path, typer.Argument(help="The file to read: Lightroom's .xmp, RawTherapee's .pp3, or .json.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the recipe, as .json.")],
     photo: _PhotoOption = None,
     partial: _PartialOption = False,

@@ -100,6 +100,13 @@ class TestExport:
         assert run("export", source, "-o", sidecar, "--preset", "Evening") == 0
         assert "Evening" in Path(sidecar).read_text(encoding="utf-8")
 
+    def test_a_recipe_goes_to_rawtherapee_and_back(self, tmp_path: Path) -> None:
+        recipe = Recipe("lightroom", {"exposure": 0.5})
+        profile, back = str(tmp_path / "a.pp3"), str(tmp_path / "b.json")
+        assert run("export", recipe.to_json(), "-o", profile) == 0
+        assert run("import", profile, "-o", back) == 0
+        assert Recipe.from_json(Path(back).read_text()) == recipe
+
     def test_what_has_no_place_is_refused_or_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "a.cube"
         arguments = ("export", Recipe("iea", {"exposure": 5, "grain": 9}).to_json(), "-o", str(out), "--lattice", "5")
@@ -146,7 +153,7 @@ class TestExport:
         ("arguments", "message"),
         [
             (("export", RECIPE.to_json(), "-o", "a.xmp"), "Only recipes of the toolset 'lightroom'"),
-            (("export", RECIPE.to_json(), "-o", "a.docx"), "'a.docx': recipes are written as .json, .xmp"),
+            (("export", RECIPE.to_json(), "-o", "a.docx"), "'a.docx': recipes are written as .json, .xmp, .pp3, .cube"),
             (("export", RECIPE.to_json(), "-o", "a.cube", "--lattice", "1"), "size = 1 is outside 2..65"),
             (("export", RECIPE.to_json(), "-o", "none/a.json"), "Cannot write 'none/a.json'"),
             (("export", "none.xmp", "-o", "a.json"), "Cannot read the recipe 'none.xmp'"),

@@ -17,6 +17,9 @@ MAX_CHARACTERS = 1 << 24
 
 _MAX_DEPTH = 40
 
+# What presets are called, in the user's languages: no settings, and often told twice.
+_TITLES = frozenset({"Name", "ShortName", "SortName", "Group", "Description"})
+
 Value: TypeAlias = "str | list[Value] | dict[str, Value]"
 Properties: TypeAlias = "dict[str, Value]"
 
@@ -76,7 +79,7 @@ def _value(element: ElementTree.Element, namespaces: tuple[str, ...], depth: int
 
 def _merge(into: Properties, new: Properties) -> None:
     for name, value in new.items():
-        if into.get(name, value) != value:
+        if name not in _TITLES and into.get(name, value) != value:
             raise RecipeError(f"XMP says {name} twice: {str(into[name])[:60]} and {str(value)[:60]}.")
         into[name] = value
 

@@ -32,7 +32,7 @@ def write_crop(crop: Crop | None, size: Size | None, left_out: list[str]) -> dic
         left_out.append(f"crop: turning by {crop.angle:g}° needs the photo's width and height")
         return {"HasCrop": "False"}
     corners = ((crop.left, crop.top), (crop.right, crop.bottom), (crop.left, crop.bottom), (crop.right, crop.top))
-    places = [_turn(corner, -crop.angle, size) for corner in corners]
+    places = [_about_middle(corner, -crop.angle, size) for corner in corners]
     scale, centre = _fit(places)
     if scale <= 0:
         left_out.append("crop: its centre is outside of the turned photo")
@@ -61,7 +61,7 @@ def read_crop_from(found: Properties, size: Size | None, left_out: list[str]) ->
     if angle and size is None:
         left_out.append(f"crop: turning by {-angle:g}° needs the photo's width and height")
         return None
-    start, end = _turn((left, top), -angle, size), _turn((right, bottom), -angle, size)
+    start, end = _about_middle((left, top), -angle, size), _about_middle((right, bottom), -angle, size)
     bounds = [min(max(round(value, 6), 0.0), 1.0) for value in (*start, *end)]
     if max(abs(bound - value) for bound, value in zip(bounds, (*start, *end), strict=True)) > 1e-4:
         left_out.append("crop: the part that lies beyond the frame of the photo before it was turned")
@@ -76,14 +76,20 @@ def show(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def _turn(place: tuple[float, float], angle: float, size: Size | None) -> tuple[float, float]:
-    """A place (shares of width and height) turned clockwise about the photo's centre."""
+def turn(offset: tuple[float, float], angle: float, size: Size | None) -> tuple[float, float]:
+    """An offset (shares of width and height) turned clockwise, in pixels."""
     if not angle or size is None:
-        return place
+        return offset
     width, height = size
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    x, y = (place[0] - 0.5) * width, (place[1] - 0.5) * height
-    return 0.5 + (x * cosine - y * sine) / width, 0.5 + (x * sine + y * cosine) / height
+    x, y = offset[0] * width, offset[1] * height
+    return (x * cosine - y * sine) / width, (x * sine + y * cosine) / height
+
+
+def _about_middle(place: tuple[float, float], angle: float, size: Size | None) -> tuple[float, float]:
+    """A place (shares of width and height) turned clockwise about the photo's centre."""
+    x, y = turn((place[0] - 0.5, place[1] - 0.5), angle, size)
+    return x + 0.5, y + 0.5
 
 
 def _fit(places: list[tuple[float, float]]) -> tuple[float, tuple[float, float]]:

@@ -86,23 +86,30 @@ BOOKKEEPING = frozenset(
         *("UprightCenterNormY", "UprightFocalMode", "UprightFocalLength35mm", "UprightPreview"),
         *("UprightTransformCount", "UprightFourSegmentsCount", "LensProfileSetup", "GrainSeed", "PreviewConverter"),
         *("DefringePurpleHueLo", "DefringePurpleHueHi", "DefringeGreenHueLo", "DefringeGreenHueHi"),
-        *("OverrideLookVignette", "AutoGrayscaleMix", "HDRMaxValue"),
+        *("OverrideLookVignette", "AutoGrayscaleMix", "HDRMaxValue", "RequiresRenditionBehavior"),
         # Of process versions before 2012; newer ones keep writing them and heed them no more.
         *("ToneCurve", "ToneCurveRed", "ToneCurveGreen", "ToneCurveBlue"),
     }
 )
 """Names that are no edit by themselves, or are read together with another."""
 
+PLAIN: Mapping[str, int] = {
+    "ParametricShadowSplit": 25,
+    "ParametricMidtoneSplit": 50,
+    "ParametricHighlightSplit": 75,
+    "CurveRefineSaturation": 100,
+    "PostCropVignetteStyle": 1,
+    "ColorNoiseReductionDetail": 50,
+    "ColorNoiseReductionSmoothness": 50,
+    "LuminanceNoiseReductionDetail": 50,
+}
+"""Settings that a recipe does not have, at the values that its own settings take for granted."""
+
 NEUTRAL: Mapping[str, tuple[str | float, ...]] = {
-    "ParametricShadowSplit": (25,),
-    "ParametricMidtoneSplit": (50,),
-    "ParametricHighlightSplit": (75,),
-    "CurveRefineSaturation": (100,),
-    "PostCropVignetteStyle": (1,),
+    **{name: (value,) for name, value in PLAIN.items()},
+    "Amount": (1,),
     "PerspectiveScale": (100,),
-    "ColorNoiseReductionDetail": (50,),
-    "ColorNoiseReductionSmoothness": (50,),
-    "LuminanceNoiseReductionDetail": (50,),
+    "Treatment": ("Color",),
     "CameraProfile": ("", "Adobe Standard", "Adobe Color", "Embedded"),
 }
 """Values that change nothing, of settings that a recipe does not have; of any other setting, 0 and False do."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from retouch_gym.errors import RecipeError
 from retouch_gym.export.cube import export_cube
+from retouch_gym.export.pp3 import export_pp3, import_pp3
 from retouch_gym.export.report import Exported, Imported
 from retouch_gym.export.xmp import export_xmp, import_xmp
 from retouch_gym.recipes.recipe import Recipe
@@ -41,6 +42,7 @@ class Options:
 WRITERS: Mapping[str, Callable[[Recipe, Options], Exported]] = {
     ".json": lambda recipe, options: Exported(recipe.to_json() + "\n"),
     ".xmp": lambda recipe, options: export_xmp(recipe, preset=options.preset, size=options.size),
+    ".pp3": lambda recipe, options: export_pp3(recipe, size=options.size),
     ".cube": lambda recipe, options: export_cube(recipe, options.lattice, options.renderer),
 }
 """How each ending is written."""
@@ -48,6 +50,7 @@ WRITERS: Mapping[str, Callable[[Recipe, Options], Exported]] = {
 READERS: Mapping[str, Callable[[str, Size | None], Imported]] = {
     ".json": lambda text, size: Imported(Recipe.from_json(text)),
     ".xmp": lambda text, size: import_xmp(text, size=size),
+    ".pp3": lambda text, size: import_pp3(text, size=size),
 }
 """How each ending is read."""
 
@@ -57,7 +60,7 @@ def encode_recipe(recipe: Recipe, path: str | os.PathLike[str], options: Options
 
     Args:
         recipe: The recipe.
-        path: The file: ``.json``, ``.xmp`` or ``.cube``.
+        path: The file: ``.json``, ``.xmp``, ``.pp3`` or ``.cube``.
         options: What the format wants to know.
 
     Raises:

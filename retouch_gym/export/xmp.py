@@ -16,7 +16,7 @@ from retouch_gym.errors import RecipeError
 from retouch_gym.export._rdf import CRS, RDF, TIFF, Properties, number, parse, truth
 from retouch_gym.export._xmp_crop import Size, read_crop_from, write_crop
 from retouch_gym.export._xmp_locals import read_locals, write_locals
-from retouch_gym.export._xmp_names import BOOKKEEPING, BY_CRS, CURVE_NAMES, NEUTRAL
+from retouch_gym.export._xmp_names import BOOKKEEPING, BY_CRS, CURVE_NAMES, NEUTRAL, PLAIN
 from retouch_gym.export.report import Exported, Imported
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.tools.base import Control
@@ -43,7 +43,7 @@ def export_xmp(recipe: Recipe, *, preset: str | None = None, size: Size | None =
     Args:
         recipe: A recipe of the toolset ``lightroom``.
         preset: Name of the preset; None writes a sidecar.
-        size: Width and height of the photo, which a straightened crop needs.
+        size: Width and height of the photo, which straightened crops and turned radial gradients need.
 
     Raises:
         RecipeError: If the recipe is of another toolset, or has an unknown control or a value out of range.
@@ -53,10 +53,10 @@ def export_xmp(recipe: Recipe, *, preset: str | None = None, size: Size | None =
     values = {crs: _write(control, recipe) for crs, control in BY_CRS.items()}
     relative = recipe["temperature"] or recipe["tint"]
     head = {"Version": "15.4", "ProcessVersion": PROCESS_VERSION, "WhiteBalance": "Custom" if relative else "As Shot"}
-    fixed = {key: f"{plain[0]:g}" for key, plain in NEUTRAL.items() if isinstance(plain[0], int)}
+    fixed = {key: str(value) for key, value in PLAIN.items()}
     crop = write_crop(recipe.crop, size, left_out)
     curves = "".join(_write_curve(recipe.curves.get(name, IDENTITY), crs) for name, crs in CURVE_NAMES.items())
-    body = curves + write_locals(recipe.locals, left_out)
+    body = curves + write_locals(recipe.locals, size, left_out)
     if recipe.seed and recipe["grain_amount"]:
         left_out.append(f"seed = {recipe.seed}: Lightroom draws its own grain")
     attributes = {**head, **values, **fixed, **crop, "HasSettings": "True"}
@@ -86,7 +86,8 @@ def import_xmp(text: str, *, size: Size | None = None) -> Imported:
 
     Args:
         text: The file's text.
-        size: Width and height of the photo, for a straightened crop whose file does not tell them.
+        size: Width and height of the photo, for straightened crops and turned radial gradients, where the file
+            does not tell them.
 
     Raises:
         RecipeError: If the text is no XMP with develop settings, is of a process version before 2012, or holds a
@@ -124,7 +125,8 @@ def _places(
     """Crop and local adjustments, whose places are told of the photo as it is stored."""
     orientation = str(tiff.get("Orientation", "1"))
     if orientation == "1":
-        return read_crop_from(found, size or _size(tiff), left_out), read_locals(found, left_out)
+        size = size or _size(tiff)
+        return read_crop_from(found, size, left_out), read_locals(found, size, left_out)
     if found.get("MaskGroupBasedCorrections") or truth(found, "HasCrop", False):
         left_out.append(f"crop and local adjustments: the photo is stored turned (Orientation {orientation[:20]})")
     return None, ()

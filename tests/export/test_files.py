@@ -60,7 +60,7 @@ def test_the_page_tells_what_each_format_holds() -> None:
     assert all(f"`{ending}`" in page for ending in WRITERS)
 
 
-@pytest.mark.parametrize("ending", [".json", ".JSON", ".xmp", ".Xmp"])
+@pytest.mark.parametrize("ending", [".json", ".JSON", ".xmp", ".Xmp", ".pp3"])
 def test_a_recipe_is_what_its_file_says(tmp_path: Path, ending: str) -> None:
     recipe, path = Recipe("lightroom", {"exposure": 0.5, "tint": -3}), tmp_path / f"edit{ending}"
     exported = encode_recipe(recipe, path)

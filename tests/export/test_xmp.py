@@ -154,6 +154,33 @@ class TestRoundTrip:
         rounded = Recipe("lightroom", {"exposure": 0.12, "contrast": 12, "sharpening_radius": 1.3})
         assert from_xmp(to_xmp(recipe)) == rounded
 
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(-1800, 1800), st.tuples(st.integers(500, 8000), st.integers(500, 8000)), SHARE, SHARE)
+    def test_a_turned_ellipse_comes_back(self, tenths: int, size: tuple[int, int], across: float, down: float) -> None:
+        radii = {"radius_x": 0.05 + across, "radius_y": 0.05 + down}
+        shape = RadialGradient(x=0.4, y=0.7, angle=tenths / 10, **radii)
+        local = LocalAdjustment(name="m", parts=(MaskPart(shape=shape),), controls={"exposure": 1})
+        back = from_xmp(to_xmp(Recipe("lightroom", locals=(local,)), size=size)).locals[0].parts[0].shape
+        spread = max(size) / min(size)
+        assert back.model_dump(exclude={"kind"}) == pytest.approx(shape.model_dump(exclude={"kind"}), abs=2e-6 * spread)
+
+    def test_an_ellipse_is_the_one_that_lightroom_draws(self) -> None:
+        """Of a photo of 9504 × 6336: Lightroom's corners, and the half axes in pixels that it rendered, as measured."""
+        width, height = 9504, 6336
+        corners = 'crs:Top="-0.045582" crs:Left="-0.056408" crs:Bottom="0.9708" crs:Right="1.062771"'
+        mask = f'<rdf:li crs:What="Mask/CircularGradient" {corners} crs:Angle="24.348422" crs:MaskValue="1"/>'
+        drawn = LocalAdjustment(
+            name="m",
+            parts=(MaskPart(shape=RadialGradient(x=0.5, y=0.5, radius_x=1, radius_y=1)),),
+            controls={"tint": 1},
+        )
+        text = to_xmp(Recipe("lightroom", locals=(drawn,)))
+        text = re.sub(r"<rdf:li\s+crs:What=\"Mask.*?/>", mask, text, flags=re.DOTALL)
+        shape = from_xmp(text, size=(width, height)).locals[0].parts[0].shape
+        assert isinstance(shape, RadialGradient)
+        assert (shape.radius_x * width, shape.radius_y * height) == pytest.approx((6172.8, 740.8), abs=0.5)
+        assert shape.angle == pytest.approx(24.348422)
+
 
 class TestWhatIsWritten:
     def test_names_and_spelling_are_lightrooms(self) -> None:
@@ -216,7 +243,7 @@ class TestWhatIsWritten:
         local = LocalAdjustment(name="odd", parts=(part,), controls={"exposure": 1})
         exported = export_xmp(Recipe("lightroom", {"contrast": 5}, locals=(local,)))
         assert len(exported.left_out) == 1
-        assert exported.left_out[0].startswith("local:odd: a")
+        assert exported.left_out[0].startswith("local:odd: a ")
         assert from_xmp(exported.text) == Recipe("lightroom", {"contrast": 5})
 
     @pytest.mark.parametrize(
