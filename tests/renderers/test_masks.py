@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from retouch_gym.adjustments import (
     Brush,
@@ -263,6 +267,53 @@ def test_files_that_are_no_masks_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(ImageError, match=r"text\.png.*cannot be read"):
         mask_image_of(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_memory_stays_near_that_of_the_mask(name: str) -> None:
+    photo = np.zeros((2000, 1500, 3), np.uint8)
+    adjustment = adjust(SHAPES[name])
+    tracemalloc.start()
+    mask = mask_of(adjustment, photo)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (2.2 if name == "image" else 1.3) * mask.nbytes
+
+
+places = st.floats(-1, 2)
+shares = st.floats(0, 1)
+radii = st.floats(0, 1, exclude_min=True)
+SHAPE_STRATEGIES = st.one_of(
+    st.builds(LinearGradient, x0=places, y0=places, x1=places, y1=places),
+    st.builds(
+        RadialGradient,
+        x=places,
+        y=places,
+        radius_x=radii,
+        radius_y=radii,
+        angle=st.floats(-180, 180),
+        feather=shares,
+    ),
+    st.builds(LuminanceRange, low=shares, high=shares, feather=shares),
+    st.builds(ColorRange, red=shares, green=shares, blue=shares, tolerance=shares, feather=shares),
+    st.builds(Brush, points=st.lists(st.tuples(places, places), min_size=1, max_size=5), radius=radii, feather=shares),
+)
+PARTS = st.builds(
+    MaskPart, shape=SHAPE_STRATEGIES, op=st.sampled_from(["add", "subtract", "intersect"]), invert=st.booleans()
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(parts=st.lists(PARTS, min_size=1, max_size=4), amount=shares, size=st.sampled_from([(1, 1), (1, 90), (23, 31)]))
+def test_whatever_a_recipe_may_hold_is_a_mask(parts: list[MaskPart], amount: float, size: tuple[int, int]) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = mask_of(adjust(*parts, amount=amount), photo)
+    assert mask.shape == size
+    assert np.isfinite(mask).all()
+    assert mask.min() >= 0
+    assert mask.max() <= np.float32(amount)
 
 
 def png(picture: PIL.Image.Image, kind: str = "png") -> bytes:
