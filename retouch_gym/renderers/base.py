@@ -49,6 +49,7 @@ class Renderer(ABC):
 
 RENDERERS: Mapping[str, str] = {
     "native": "retouch_gym.renderers.native:NativeRenderer",
+    "torch": "retouch_gym.renderers.torch:TorchRenderer",
     "rawtherapee": "retouch_gym.renderers.engines.rawtherapee:RawTherapeeRenderer",
     "darktable": "retouch_gym.renderers.engines.darktable:DarktableRenderer",
 }
