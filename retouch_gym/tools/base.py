@@ -165,6 +165,17 @@ class Tool(ABC):
     def sample(self, rng: np.random.Generator) -> dict[str, JSON]:
         """Draw valid arguments."""
 
+    def express(self, effect: Effect) -> list[dict[str, JSON]]:
+        """Arguments of the calls that do this tool's share of an effect; the inverse of `effect`.
+
+        As it stands, for a tool that gives its one control the argument ``value``; other tools say their own, or
+        have no share. See `retouch_gym.recipes.plan_of`.
+        """
+        names = [control.name for control in self.controls]
+        if len(names) != 1 or names[0] not in effect.controls or set(self.arguments.model_fields) != {"value"}:
+            return []
+        return [{"value": plain(effect.controls[names[0]], self.controls[0])}]
+
 
 def _tidy(schema: Any) -> Any:
     """A JSON Schema without titles, which say nothing, and without "default null": what is left out stays as it is."""
@@ -268,6 +279,13 @@ def argument(control: Control, description: str, *, optional: bool = False) -> A
     if control.integer:
         return (int, pydantic.Field(default, ge=int(control.low), le=int(control.high), description=whole))
     return (float, pydantic.Field(default, ge=control.low, le=control.high, description=whole))
+
+
+def plain(value: float, control: Control) -> int | float | bool:
+    """A control's value as its argument takes it: true or false, whole where it should be and is, or as it is."""
+    if control.unit == "switch":
+        return bool(value)
+    return int(value) if control.integer and value == int(value) else value
 
 
 def draw(control: Control, rng: np.random.Generator) -> int | float | bool:

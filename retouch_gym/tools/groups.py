@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pydantic
 
-from retouch_gym.tools.base import Arguments, Control, Effect, Tool, argument, draw
+from retouch_gym.tools.base import Arguments, Control, Effect, Tool, argument, draw, plain
 from retouch_gym.types import JSON
 
 Described: TypeAlias = Mapping[str, tuple[Control, str]]
@@ -60,6 +60,18 @@ class GroupTool(Tool):
         """Draw some of the arguments, and a value for each."""
         return draw_some({key: control for key, (control, _) in self.described.items()}, rng, self.required)
 
+    def express(self, effect: Effect) -> list[dict[str, JSON]]:
+        """One call with the arguments whose controls are set. See `Tool.express`."""
+        values = {key: effect.controls.get(control.name) for key, (control, _) in self.described.items()}
+        if all(value is None for value in values.values()):
+            return []
+        whole = {
+            key: self.described[key][0].default if value is None else value
+            for key, value in values.items()
+            if value is not None or key in self.required
+        }
+        return [{key: plain(value, self.described[key][0]) for key, value in whole.items()}]
+
 
 class BandTool(Tool):
     """Sets the controls of one of several alike bands, for instance of a colour; what is left out stays as it is.
@@ -104,6 +116,16 @@ class BandTool(Tool):
         """Draw a band, some of the arguments, and a value for each."""
         chosen = list(self.bands)[int(rng.integers(len(self.bands)))]
         return {self.band[0]: chosen, **draw_some(self.bands[chosen], rng)}
+
+    def express(self, effect: Effect) -> list[dict[str, JSON]]:
+        """A call for each band of which controls are set. See `Tool.express`."""
+        calls: list[dict[str, JSON]] = []
+        for band, controls in self.bands.items():
+            given = {key: control for key, control in controls.items() if control.name in effect.controls}
+            if given:
+                values = {key: plain(effect.controls[control.name], control) for key, control in given.items()}
+                calls.append({self.band[0]: band, **values})
+        return calls
 
 
 def draw_some(

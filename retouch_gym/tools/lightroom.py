@@ -16,6 +16,7 @@ import numpy as np
 import pydantic
 
 from retouch_gym.adjustments.curves import MAX_POINTS, check_curve
+from retouch_gym.adjustments.local import Crop
 from retouch_gym.errors import RecipeError
 from retouch_gym.tools.base import Arguments, Control, Effect, FinishTool, SliderTool, Tool, UndoTool
 from retouch_gym.tools.groups import AtLeastOne, BandTool, GroupTool
@@ -90,6 +91,13 @@ class ToneCurveTool(Tool):
         points: list[JSON] = [[float(x), round(float(rng.uniform(0, 1)), 2)] for x in inputs]
         return {"channel": ("rgb", "red", "green", "blue")[int(rng.integers(4))], "points": points}
 
+    def express(self, effect: Effect) -> list[dict[str, JSON]]:
+        """A call for each curve. See `Tool.express`."""
+        return [
+            {"channel": "rgb" if name == "curve" else name.removeprefix("curve_"), "points": [list(p) for p in points]}
+            for name, points in effect.curves.items()
+        ]
+
 
 class CropArguments(AtLeastOne):
     """Sides and angle."""
@@ -136,6 +144,12 @@ class CropTool(Tool):
             if rng.integers(2)
         }
         return {**drawn, "angle": round(float(rng.uniform(-10, 10)), 1)}
+
+    def express(self, effect: Effect) -> list[dict[str, JSON]]:
+        """One call with the sides that are not those of the whole photo. See `Tool.express`."""
+        if effect.crop is None or effect.crop == Crop():
+            return []
+        return [effect.crop.model_dump(mode="json", exclude_defaults=True)]
 
 
 def _described(prefix: str, texts: Mapping[str, str]) -> dict[str, tuple[Control, str]]:

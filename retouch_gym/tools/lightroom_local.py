@@ -39,7 +39,7 @@ from retouch_gym.adjustments.local import (
 )
 from retouch_gym.adjustments.mask_image import decode_mask
 from retouch_gym.errors import ImageError
-from retouch_gym.tools.base import Arguments, Effect, LocalChange, Tool, argument
+from retouch_gym.tools.base import Arguments, Effect, LocalChange, Tool, argument, plain
 from retouch_gym.tools.groups import AtLeastOne, draw_some
 from retouch_gym.tools.lightroom_controls import LOCAL
 from retouch_gym.types import JSON
@@ -218,6 +218,17 @@ class MaskTool(Tool):
             **draw_some(_BY_NAME, rng),
         }
 
+    def express(self, effect: Effect) -> list[dict[str, JSON]]:
+        """A call with the shape, where it is of this tool's kind, and what else changes. See `Tool.express`."""
+        change = effect.change
+        if change is None or change.part is None or not isinstance(change.part.shape, self.data):
+            return []
+        shape = change.part.shape.model_dump(mode="json", exclude={"kind"})
+        joined = {"op": "replace" if change.anew else change.part.op, "invert": change.part.invert}
+        fields = self.arguments.model_fields
+        told = {name: value for name, value in {**shape, **joined}.items() if value != fields[name].default}
+        return [{"name": change.name, **told, **_written(change)}]
+
 
 class AdjustLocalTool(Tool):
     """Changes the controls or the amount of a local adjustment; its mask stays."""
@@ -315,6 +326,11 @@ LOCAL_TOOLS: tuple[Tool, ...] = (
 
 def _given(arguments: Any) -> dict[str, float]:
     return {name: getattr(arguments, name) for name in _BY_NAME if name in arguments.model_fields_set}
+
+
+def _written(change: LocalChange) -> dict[str, JSON]:
+    amount: dict[str, JSON] = {} if change.amount is None else {"amount": change.amount}
+    return {**amount, **{name: plain(value, _BY_NAME[name]) for name, value in change.controls.items()}}
 
 
 def _name(rng: np.random.Generator) -> str:
