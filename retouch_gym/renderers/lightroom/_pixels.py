@@ -218,7 +218,7 @@ def _apply_mask(z: Plane, n: int, source: Plane, mask: Plane, first: int) -> Non
 def _vignette(z: Plane, first: int, n: int, width: int, shape: tuple[Any, Any, Any], amount: Any) -> None:
     """Darken or brighten by the falloff, a table of the eighth root of column + row terms over its largest."""
     columns, rows, falloff = shape
-    top = columns[0] + rows[0]
+    top = columns[0] + rows[0] + _TINY  # a single pixel is at the middle
     last = f32(falloff.size - 2)
     i = 0
     while i < n:
