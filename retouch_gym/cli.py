@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -22,13 +23,14 @@ from rich.table import Table
 from retouch_gym.datasets.base import DATASETS
 from retouch_gym.envs.registration import ENV_IDS
 from retouch_gym.errors import ConfigurationError, RecipeError, RetouchError
-from retouch_gym.export.cube import cube_error
+from retouch_gym.export.cube import FloatRenderer, cube_error
 from retouch_gym.export.files import Options, encode_recipe, load_recipe, write_text
-from retouch_gym.images import load_image, save_image
+from retouch_gym.images import DeepImage, load_image, read_photo, save_image, to_8_bits
 from retouch_gym.recipes.recipe import Recipe
-from retouch_gym.renderers.base import RENDERERS, get_renderer
+from retouch_gym.renderers.base import RENDERERS, Renderer, get_renderer
 from retouch_gym.rewards.base import REWARDS
 from retouch_gym.tools.toolset import TOOLSETS, get_toolset
+from retouch_gym.types import Image
 
 COMMAND_GROUP = "retouch_gym.commands"
 """Entry point group of commands that other packages add: plain functions that typer can take."""
@@ -105,15 +107,16 @@ def render(
     recipe: _RecipeArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; .png keeps every pixel.")],
     renderer: _RendererOption = "native",
-    bits: Annotated[int, typer.Option(help="Bits per channel of what is written; 8 so far.")] = 8,
+    bits: Annotated[int, typer.Option(help="Bits per channel: 8, or 16 in a .png or .tif.")] = 8,
     partial: _PartialOption = False,
 ) -> None:
     """Apply a recipe to a photo."""
-    if bits != 8:
-        raise ConfigurationError(f"--bits {bits}: photos are rendered and written with 8 bits so far; leave it out.")
-    source = load_image(photo)
+    if bits not in (8, 16):
+        raise ConfigurationError(f"--bits {bits}: photos have 8 or 16 bits per channel.")
+    source = read_photo(photo).pixels
     edit = _read_recipe(recipe, (source.shape[1], source.shape[0]), partial)
-    image = get_renderer(renderer).render([source], [edit])[0]
+    engine = get_renderer(renderer)
+    image = engine.render([to_8_bits(source)], [edit])[0] if bits == 8 else _render_deep(source, edit, engine)
     save_image(image, out)
     typer.echo(f"{out}: {image.shape[1]}×{image.shape[0]}")
 
@@ -191,6 +194,14 @@ def info() -> None:
         for name, path in names.items():
             table.add_row(kind, name, path)
     console.print(table)
+
+
+def _render_deep(source: Image | DeepImage, recipe: Recipe, engine: Renderer) -> DeepImage:
+    """The photo rendered with 16 bits."""
+    if not isinstance(engine, FloatRenderer):
+        raise ConfigurationError(f"--bits 16: the renderer {engine.name!r} renders 8 bits only; use --renderer native.")
+    pixels = source if source.dtype == np.uint16 else source.astype(np.uint16) * np.uint16(257)
+    return np.asarray(engine.render_float([pixels], [recipe])[0], dtype=np.uint16)
 
 
 def _read_recipe(text: str, size: tuple[int, int] | None, partial: bool) -> Recipe:

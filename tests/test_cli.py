@@ -18,7 +18,8 @@ from retouch_gym.cli import load_plugin, main, plugin_entries
 from retouch_gym.envs.registration import ENV_IDS
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.export import cube_error, read_cube, to_xmp
-from retouch_gym.images import load_image, save_image
+from retouch_gym.images import load_image, read_photo, save_image
+from retouch_gym.renderers.native import NativeRenderer
 from retouch_gym.testing import NoisePhoto, TinyRenderer
 
 TINY = "retouch_gym.testing.doubles:TinyRenderer"
@@ -83,8 +84,27 @@ def test_a_recipe_of_another_program_renders_too(
     out = tmp_path / "out.png"
     assert run("render", str(photo), str(tmp_path / "edit.xmp"), "-o", str(out), "--renderer", TINY) == 2
     assert "cannot render toolset 'lightroom'" in capsys.readouterr().err
-    assert run("render", str(photo), str(tmp_path / "edit.xmp"), "-o", str(out), "--bits", "16") == 2
-    assert "--bits 16" in capsys.readouterr().err
+    assert run("render", str(photo), str(tmp_path / "edit.xmp"), "-o", str(out)) == 0
+    assert np.array_equal(load_image(out), NativeRenderer().render([load_image(photo)], [lightroom])[0])
+
+
+def test_sixteen_bits_go_through(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out, deep = Recipe("lightroom", {"exposure": 0.5}), tmp_path / "out.tif", tmp_path / "deep.png"
+    ramp = np.linspace(20_000, 30_000, 300).astype(np.uint16)
+    save_image(np.ascontiguousarray(np.stack([np.tile(ramp, (4, 1))] * 3, axis=-1)), deep)
+    assert run("render", str(deep), recipe.to_json(), "-o", str(out), "--bits", "16") == 0
+    image = read_photo(out).pixels
+    assert image.dtype == np.uint16
+    assert len(np.unique(image)) == 300
+    assert run("render", str(photo), Recipe("lightroom").to_json(), "-o", str(out), "--bits", "16") == 0
+    assert np.array_equal(read_photo(out).pixels, load_image(photo).astype(np.uint16) * 257)
+    for arguments, message in (
+        (("--bits", "12"), "--bits 12"),
+        (("--bits", "16", "--renderer", TINY), "'tiny' renders 8 bits only"),
+        (("--bits", "16", "-o", str(tmp_path / "a.jpg")), "holds no 16 bits"),
+    ):
+        assert run("render", str(photo), recipe.to_json(), "-o", str(out), *arguments) == 2
+        assert message in capsys.readouterr().err
 
 
 class TestExport:

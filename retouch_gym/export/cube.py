@@ -7,8 +7,9 @@ A colour map gives every pixel a colour that depends on the pixel's own colour a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,15 @@ MAX_SIZE = 65
 """Most lattice points along an edge."""
 
 _CHUNK = 1 << 18
+
+
+@runtime_checkable
+class FloatRenderer(Protocol):
+    """A renderer that renders the toolset ``lightroom`` with more than 8 bits, as the native one does."""
+
+    def render_float(self, photos: Sequence[NDArray[Any]], recipes: Sequence[Recipe]) -> list[NDArray[Any]]:
+        """Render uint16 photos, or float32 ones in 0..1, to arrays of the same type."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +131,7 @@ def color_part(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
 def export_cube(recipe: Recipe, size: int = 33, renderer: str | Renderer = "native") -> Exported:
     """The colour map of a recipe as the text of a ``.cube`` file, with a list of what is no colour map.
 
-    The renderer renders 8-bit colours; lattice points between them are interpolated.
+    A renderer that renders 8-bit colours only has the lattice points between them interpolated.
 
     Args:
         recipe: A recipe of any toolset that the renderer knows.
@@ -208,13 +218,18 @@ def _render_lattice(recipe: Recipe, size: int, renderer: Renderer) -> NDArray[np
     """What becomes of the lattice's colours: (size, size, size, 3), 0..1."""
     if not 2 <= size <= MAX_SIZE:
         raise RecipeError(f"size = {size} is outside 2..{MAX_SIZE}.")
+    if isinstance(renderer, FloatRenderer) and recipe.toolset == "lightroom":
+        levels = np.linspace(0, 1, size, dtype=np.float32)
+        return _render_map(_lattice(levels), recipe, renderer.name, renderer.render_float)
+    return _render_between(recipe, size, renderer)
+
+
+def _render_between(recipe: Recipe, size: int, renderer: Renderer) -> NDArray[np.float32]:
+    """The lattice from the 8-bit colours about its points, with trilinear interpolation."""
     places = np.linspace(0, 255, size)
     below = np.floor(places + 1e-9).astype(np.uint8)
     levels, index = np.unique(np.concatenate([below, np.ceil(places - 1e-9).astype(np.uint8)]), return_inverse=True)
-    colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(len(levels), -1, 3)
-    rendered = renderer.render([colors], [recipe])[0]
-    _check_map(colors, rendered, recipe, renderer)
-    table = rendered.reshape(len(levels), len(levels), len(levels), 3).astype(np.float32) / np.float32(255)
+    table = _render_map(_lattice(levels), recipe, renderer.name, renderer.render).astype(np.float32) / np.float32(255)
     share = (places - below).astype(np.float32)
     for axis in range(3):
         first, second = (np.take(table, half, axis) for half in (index[:size], index[size:]))
@@ -223,16 +238,29 @@ def _render_lattice(recipe: Recipe, size: int, renderer: Renderer) -> NDArray[np
     return np.ascontiguousarray(table)
 
 
-def _check_map(colors: Image, rendered: Image, recipe: Recipe, renderer: Renderer) -> None:
-    """Whether colours fare alike wherever they are: a renderer of other toolsets may have other spatial controls."""
+def _lattice(levels: NDArray[Any]) -> NDArray[Any]:
+    """All colours of these levels as a photo, red slowest."""
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
+    return grid.reshape(len(levels), -1, 3)
+
+
+def _render_map(colors: NDArray[Any], recipe: Recipe, name: str, render: Callable[..., list[Any]]) -> NDArray[Any]:
+    """The rendered colours as a cube, checked to be the same wherever a colour is.
+
+    The controls of the package's toolsets are known; a renderer of other toolsets may have other spatial ones.
+    """
+    rendered = render([colors], [recipe])[0]
     order = np.random.default_rng(0).permutation(colors.shape[0] * colors.shape[1])
-    shuffled = colors.reshape(-1, 3)[order].reshape(colors.shape)
-    again = renderer.render([shuffled], [recipe])[0]
-    if again.shape != rendered.shape or not np.array_equal(again.reshape(-1, 3), rendered.reshape(-1, 3)[order]):
+    shuffled = np.ascontiguousarray(colors.reshape(-1, 3)[order].reshape(colors.shape))
+    again = render([shuffled], [recipe])[0]
+    same = again.shape == rendered.shape == colors.shape
+    if not same or not np.allclose(again.reshape(-1, 3), rendered.reshape(-1, 3)[order], rtol=0, atol=1e-5):
         raise RecipeError(
-            f"The recipe ({', '.join(recipe.parts)}) is no colour map to renderer {renderer.name!r}: the same colours "
-            "come out differently elsewhere. Leave out what looks at neighbours or places."
+            f"The recipe ({', '.join(recipe.parts)}) is no colour map to renderer {name!r}: the same colours come out "
+            "differently elsewhere. Leave out what looks at neighbours or places."
         )
+    n = colors.shape[0]
+    return np.asarray(rendered.reshape(n, n, n, 3))
 
 
 def _write(lut: Lut, left_out: Sequence[str]) -> str:

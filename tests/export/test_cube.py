@@ -74,6 +74,17 @@ def test_the_error_falls_with_the_size_and_is_stated(toolset: str) -> None:
     assert (usual.mean, usual.maximum) == (pytest.approx(difference.mean()), difference.max())
 
 
+def test_a_renderer_of_floats_needs_no_interpolation() -> None:
+    recipe = Recipe("lightroom", {"exposure": 0.4, "contrast": 20, "hsl_blue_saturation": 30})
+    levels = np.linspace(0, 1, 9, dtype=np.float32)
+    lattice = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(9, -1, 3)
+    exact = NativeRenderer().render_float([lattice], [recipe])[0].reshape(9, 9, 9, 3)
+    assert np.allclose(read_cube(to_cube(recipe, 9)).table, exact, atol=1e-6)
+    error = cube_error(recipe, NoisePhoto(2, 60, 80).load())
+    assert error.mean < 0.3
+    assert error.maximum <= 4
+
+
 def test_the_text_is_as_other_programs_read_it() -> None:
     lines = to_cube(Recipe("iea", {"temperature": 40}), 3, TinyRenderer()).splitlines()
     assert lines[:4] == ['TITLE "retouch-gym iea"', "LUT_3D_SIZE 3", "DOMAIN_MIN 0 0 0", "DOMAIN_MAX 1 1 1"]
