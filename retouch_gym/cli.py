@@ -200,6 +200,8 @@ def _render_deep(source: Image | DeepImage, recipe: Recipe, engine: Renderer) ->
     """The photo rendered with 16 bits."""
     if not isinstance(engine, FloatRenderer):
         raise ConfigurationError(f"--bits 16: the renderer {engine.name!r} renders 8 bits only; use --renderer native.")
+    if recipe.toolset != "lightroom":
+        raise ConfigurationError(f"--bits 16: recipes of toolset {recipe.toolset!r} are of 8 bits; leave it out.")
     pixels = source if source.dtype == np.uint16 else source.astype(np.uint16) * np.uint16(257)
     return np.asarray(engine.render_float([pixels], [recipe])[0], dtype=np.uint16)
 

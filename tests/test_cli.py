@@ -105,6 +105,8 @@ def test_sixteen_bits_go_through(tmp_path: Path, photo: Path, capsys: pytest.Cap
     ):
         assert run("render", str(photo), recipe.to_json(), "-o", str(out), *arguments) == 2
         assert message in capsys.readouterr().err
+    assert run("render", str(photo), RECIPE.to_json(), "-o", str(out), "--bits", "16") == 2
+    assert "recipes of toolset 'iea' are of 8 bits" in capsys.readouterr().err
 
 
 class TestExport:

@@ -22,6 +22,7 @@ from retouch_gym.adjustments import (
 )
 from retouch_gym.errors import RecipeError
 from retouch_gym.export import export_xmp, from_xmp, to_xmp
+from retouch_gym.renderers.lightroom.geometry import largest_crop
 from retouch_gym.renderers.lightroom.masks import mask_of
 from retouch_gym.testing import NoisePhoto
 from retouch_gym.tools.base import Control
@@ -116,6 +117,14 @@ class TestRoundTrip:
         assert back is not None
         for side in ("left", "top", "right", "bottom", "angle"):
             assert getattr(back, side) == pytest.approx(getattr(recipe.crop, side), abs=1e-5 * max(size) / min(size))
+
+    @pytest.mark.parametrize("angle", [-30, -4.2, 1, 45])
+    def test_a_photo_that_is_only_straightened_is_cropped_as_lightroom_crops_it(self, angle: float) -> None:
+        exported = export_xmp(Recipe("lightroom", crop=Crop(angle=angle)), size=(600, 400))
+        assert "shrunk to" in exported.left_out[0]
+        crop = from_xmp(exported.text).crop
+        assert crop is not None
+        assert crop.model_dump() == pytest.approx(largest_crop(600, 400, angle).model_dump(), abs=1e-5)
 
     def test_every_control_is_written_and_read_by_itself(self) -> None:
         for control in CONTROLS:
