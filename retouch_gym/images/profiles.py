@@ -209,5 +209,6 @@ def _parametric(data: bytes, x: NDArray[np.float64]) -> NDArray[np.float64]:
     if kind in (1, 2):
         # These are 0, or the third parameter, below −b/a.
         e, c, f, d = c, 0.0, c, -b / a if a else 0.0
-    power = np.maximum(a * x + b, 0) ** g + e
+    with np.errstate(over="ignore", divide="ignore"):  # parameters beyond reason end in the clip below
+        power = np.maximum(a * x + b, 0) ** g + e
     return np.asarray(np.clip(np.where(x >= d, power, c * x + f), 0, 1), np.float64)
