@@ -14,7 +14,7 @@ from retouch_agents.encoding import Prompt
 from retouch_agents.models import load_processor
 from retouch_agents.prompts import build_messages, load_prompt, save_prompt
 from retouch_gym.chat import AnswerFormat, Message, PromptTemplate, get_answer_format, photos_of, to_pil
-from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.recipes import Recipe, plan_of
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import Action, ToolCall
 
@@ -122,11 +122,7 @@ class ChatFormat:
         Raises:
             ConfigurationError: If the answer format cannot hold the reasoning, as it has the format's tags in it.
         """
-        calls = [
-            ToolCall(name, {"value": int(recipe[name]) if control.integer else recipe[name]})
-            for name, control in self.toolset.controls.items()
-            if name in recipe.controls
-        ]
+        calls = list(plan_of(recipe, self.toolset))
         if not calls and not self.answer_format.empty_plan:
             calls = [ToolCall("finish")]
         text = self.answer_format.write(reasoning, calls)

@@ -67,7 +67,10 @@ class BlockView:
         labels = ("the photo as it is now", *names, *["a further photo"] * (len(further) - len(names)))
         photos = "; ".join(f"{number} {label}" for number, label in enumerate(labels, 1))
         history = "; ".join(json.loads(observation.get("history", "[]")))
-        sliders = ", ".join(f"{name} = {value:g}" for name, value in json.loads(observation["recipe"]).items())
+        sliders = ", ".join(
+            f"{name} = {value:g}" if isinstance(value, int | float) else f"{name} = {json.dumps(value)}"
+            for name, value in json.loads(observation["recipe"]).items()
+        )
         text = self.request.format(
             photos=f"Photos: {photos}.\n" if further else "",
             history=f"Earlier requests: {history}\n" if history else "",

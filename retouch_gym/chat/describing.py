@@ -71,7 +71,7 @@ def describe_recipe(recipe: Recipe) -> str:
         told["crop"] = dict(recipe.crop)
     if recipe.locals:
         told["locals"] = {local.name: _told(local) for local in recipe.locals}
-    return json.dumps(told, ensure_ascii=False)
+    return json.dumps(told)
 
 
 def tool_schemas(toolset: Toolset) -> list[dict[str, JSON]]:

@@ -34,7 +34,7 @@ SUMMARIZE = "summarize"
 THINK, THINK_END = "<think>", "</think>"
 """Around the reasoning, in the formats that write it as text."""
 
-_EDIT = ("what the photo needs", (ToolCall("exposure", {"value": 20}), ToolCall("temperature", {"value": -10})))
+_EDIT = ("what the photo needs", (ToolCall("contrast", {"value": 20}), ToolCall("temperature", {"value": -10})))
 _WORDS = ("what was changed", (ToolCall(SUMMARIZE, {"text": "make it brighter and a little cooler"}),))
 
 

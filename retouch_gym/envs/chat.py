@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Literal, Unpack, cast
 
 from gymnasium import Space
 
-from retouch_gym.chat.describing import describe_history, describe_photos
+from retouch_gym.chat.describing import describe_history, describe_photos, describe_recipe
 from retouch_gym.chat.formats import MAX_ANSWER, AnswerFormat, get_answer_format
 from retouch_gym.chat.messages import Message, assistant_message, opening, user_message
 from retouch_gym.chat.prompts import Prompts, PromptsLike, get_prompts
@@ -112,7 +111,7 @@ class ChatView(View):
             "instruction": request,
             "request": request if new else "",
             "history": describe_history((*session.task.history, *earlier)),
-            "recipe": json.dumps(dict(moment.recipe.controls)),
+            "recipe": describe_recipe(moment.recipe),
             "feedback": moment.feedback,
             "turns_left": session.max_turns - number,
         }

@@ -52,7 +52,7 @@ class RetouchEnv(BaseRetouchEnv):
     | instruction | text | what the user asks for now |
     | history | text | earlier requests, a JSON list, the oldest first |
     | feedback | text, ≤ 2000 characters | what came of the last turn; empty at the start |
-    | recipe | text | the sliders that are set, as a JSON object of name to value |
+    | recipe | text | what is set: JSON object of control to value; curves, crop and locals where there are any |
     | turns_left | 0..max_turns | turns until the episode ends by itself |
 
     H and W are the photo's and differ from task to task. The arrays are read-only views; copy them before

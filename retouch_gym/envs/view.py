@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 from gymnasium import Space, spaces
 
+from retouch_gym.chat.describing import describe_recipe
 from retouch_gym.envs.session import MAX_FEEDBACK, MAX_INSTRUCTION, Session
 from retouch_gym.spaces import ImageSpace, PlanSpace, TextSpace
 from retouch_gym.tasks import MODES, Mode
 from retouch_gym.tools.toolset import SUMMARY, Toolset
 from retouch_gym.types import Image
 
-MAX_RECIPE = 16_384
+MAX_RECIPE = 1 << 17
 """Most characters of the recipe's JSON in an observation."""
 
 MAX_HISTORY = 1 << 20
@@ -129,7 +130,7 @@ class StructuredView(View):
             "instruction": session.requests[-1],
             "history": json.dumps(session.history) if session.history else "[]",
             "feedback": session.feedback,
-            "recipe": json.dumps(dict(session.recipe.controls)),
+            "recipe": describe_recipe(session.recipe),
             "turns_left": session.turns_left,
         }
 

@@ -99,7 +99,7 @@ def test_a_cut_answer_is_refused(name: str, data: st.DataObject) -> None:
         assert isinstance(action, Unparsable)
     else:
         # A block that is complete counts, even if another was to follow.
-        assert isinstance(action, Unparsable) or action == (ToolCall("exposure", {"value": 20}),)
+        assert isinstance(action, Unparsable) or action == (ToolCall("contrast", {"value": 20}),)
 
 
 IEA_MISTAKES = [
