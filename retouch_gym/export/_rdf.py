@@ -54,8 +54,7 @@ def parse(text: str, *namespaces: str) -> Properties:
 
 
 def _properties(element: ElementTree.Element, namespaces: tuple[str, ...], depth: int) -> Properties:
-    if depth > _MAX_DEPTH:
-        raise RecipeError(f"XMP is nested more than {_MAX_DEPTH} levels deep.")
+    _check_depth(depth)
     found: Properties = {}
     for name, text in element.attrib.items():
         if _namespace(name) in namespaces:
@@ -69,12 +68,18 @@ def _properties(element: ElementTree.Element, namespaces: tuple[str, ...], depth
 
 
 def _value(element: ElementTree.Element, namespaces: tuple[str, ...], depth: int) -> Value:
+    _check_depth(depth)
     for container in ("Seq", "Bag", "Alt"):
         listed = element.find(_rdf(container))
         if listed is not None:
             return [_value(item, namespaces, depth + 1) for item in listed.findall(_rdf("li"))]
     inside = _properties(element, namespaces, depth)
     return inside or (element.text or "").strip()
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise RecipeError(f"XMP is nested more than {_MAX_DEPTH} levels deep.")
 
 
 def _merge(into: Properties, new: Properties) -> None:

@@ -138,8 +138,10 @@ class TestHostileFiles:
         with pytest.raises(RecipeError, match="no develop settings"):
             import_xmp(packet().replace('crs:ProcessVersion="11.0"', ""))
 
-    def test_deep_nesting_is_refused(self) -> None:
-        deep = "<crs:Look>" * 3000 + "</crs:Look>" * 3000
+    @pytest.mark.parametrize("tags", [["crs:Look"], ["crs:Look", "rdf:Seq", "rdf:li"], ["rdf:Description"]])
+    def test_deep_nesting_is_refused(self, tags: list[str]) -> None:
+        chain = tags + ["rdf:Seq", "rdf:li"] * 3000 if "rdf:Seq" in tags else tags * 3000
+        deep = "".join(f"<{tag}>" for tag in chain) + "".join(f"</{tag}>" for tag in reversed(chain))
         with pytest.raises(RecipeError, match="levels deep"):
             import_xmp(packet(body=deep))
 
