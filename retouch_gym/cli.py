@@ -158,7 +158,9 @@ def export_recipe(
 
 @app.command("import")
 def import_recipe(
-    file: Annotated[Path, typer.Argument(help="The file to read: Lightroom's .xmp, RawTherapee's .pp3, or .json.")],
+    file: Annotated[
+        Path, typer.Argument(help="The file to read: .xmp, .pp3, .json, or a .dng or .jpg with its settings.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the recipe, as .json.")],
     photo: _PhotoOption = None,
     partial: _PartialOption = False,

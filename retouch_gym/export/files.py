@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from retouch_gym.renderers.base import Renderer
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+PHOTOS = frozenset({".dng", ".jpg", ".jpeg", ".tif", ".tiff"})
+"""Endings of photos in which Lightroom's settings are looked for."""
 
 MAX_BYTES = 1 << 25
 """Largest file that is read."""
@@ -94,7 +98,7 @@ def load_recipe(path: str | os.PathLike[str], size: Size | None = None) -> Impor
     """Read a recipe; the ending tells the format, and any unknown one is taken for JSON.
 
     Args:
-        path: The file.
+        path: The file: a recipe in one of the formats, or a photo (`PHOTOS`) into which Lightroom saved its settings.
         size: Width and height of the photo, if known.
 
     Returns:
@@ -103,13 +107,28 @@ def load_recipe(path: str | os.PathLike[str], size: Size | None = None) -> Impor
     Raises:
         RecipeError: If the file cannot be read, is too large, or holds no recipe.
     """
-    source = Path(path)
-    if source.suffix.lower() == ".cube":
+    source, ending = Path(path), Path(path).suffix.lower()
+    if ending == ".cube":
         raise RecipeError(f"{str(path)!r} is a LUT, which tells what becomes of each colour but not by which controls.")
     try:
+        if ending in PHOTOS:
+            return import_xmp(_packet_of(source), size=size)
         if source.stat().st_size > MAX_BYTES:
             raise RecipeError(f"{str(path)!r} is larger than {MAX_BYTES} bytes; is it a recipe?")
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"Cannot read the recipe {str(path)!r}: {error}") from error
-    return READERS.get(source.suffix.lower(), READERS[".json"])(text, size)
+    return READERS.get(ending, READERS[".json"])(text, size)
+
+
+def _packet_of(photo: Path) -> str:
+    """The XMP inside of a photo: it stands there as plain text, to be found without knowing the format."""
+    with photo.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise RecipeError(f"{str(photo)!r} is empty.")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start = data.find(b"<x:xmpmeta")
+            end = data.find(b"</x:xmpmeta>", start)
+            if start < 0 or end < 0:
+                raise RecipeError(f"{str(photo)!r} holds no XMP; save the metadata to the file in Lightroom first.")
+            return data[start : end + len(b"</x:xmpmeta>")].decode("utf-8")

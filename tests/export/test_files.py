@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from retouch_gym import Recipe
 from retouch_gym.errors import RecipeError
-from retouch_gym.export import export_cube, export_xmp
+from retouch_gym.export import export_cube, export_xmp, to_xmp
 from retouch_gym.export.files import MAX_BYTES, WRITERS, Options, encode_recipe, load_recipe, write_text
-from retouch_gym.testing import TinyRenderer
+from retouch_gym.testing import NoisePhoto, TinyRenderer
 from retouch_gym.tools.lightroom_controls import CONTROLS, LOCAL
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -77,6 +78,19 @@ def test_options_reach_their_formats() -> None:
     assert "LUT_3D_SIZE 3" in small
     assert 'Name="' not in encode_recipe(Recipe("lightroom"), "a.xmp").text
     assert ">Mine<" in encode_recipe(Recipe("lightroom"), "a.xmp", Options(preset="Mine")).text
+
+
+def test_settings_are_found_inside_of_a_photo(tmp_path: Path) -> None:
+    recipe, photo = Recipe("lightroom", {"exposure": 0.5}), tmp_path / "photo.JPG"
+    picture = PIL.Image.fromarray(NoisePhoto(0).load())
+    picture.save(photo, "JPEG", xmp=to_xmp(recipe).encode())
+    assert load_recipe(photo).recipe == recipe
+    picture.save(photo, "JPEG")
+    with pytest.raises(RecipeError, match="holds no XMP"):
+        load_recipe(photo)
+    photo.write_bytes(b"")
+    with pytest.raises(RecipeError, match="is empty"):
+        load_recipe(photo)
 
 
 def test_a_file_that_cannot_be_a_recipe_is_refused(tmp_path: Path) -> None:
