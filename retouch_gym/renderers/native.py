@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_gym.errors import ImageError, RendererError
+from retouch_gym.errors import ConfigurationError, ImageError, RendererError
 from retouch_gym.images import check_image
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers._iea_pixels import render_pixels
@@ -47,7 +48,7 @@ _BY_SIZE = {
 
 
 class NativeRenderer(Renderer):
-    r"""Renders the toolsets ``iea``, ``iea-compat`` and ``lightroom`` on one CPU thread.
+    r"""Renders the toolsets ``iea``, ``iea-compat`` and ``lightroom`` on the CPU.
 
     ``lightroom`` is specified in `retouch_gym.renderers.lightroom.reference` and ``docs/lightroom.md``; its recipes
     can crop, and then photos come back smaller.
@@ -76,11 +77,22 @@ class NativeRenderer(Renderer):
     its maximum. Seeds count modulo 2^64.
 
     The order is: tones, saturation, vibrance, temperature, tint, grain, vignette, sharpness.
+
+    Args:
+        threads: How many photos of a batch are rendered at once; the kernels let Python's lock go.
+
+    Raises:
+        ConfigurationError: If `threads` is below 1.
     """
 
     name = "native"
     batch_bytes = 1 << 20  # a render that is compared while it is still in the cache costs a quarter less
     toolsets = frozenset((*_CONTROLS, LIGHTROOM))
+
+    def __init__(self, threads: int = 1) -> None:
+        if threads < 1:
+            raise ConfigurationError(f"threads = {threads}; expected 1 or more.")
+        self.threads = threads
 
     def render(self, photos: Sequence[Image], recipes: Sequence[Recipe]) -> list[Image]:
         """Render each photo with its recipe. See `Renderer.render`.
@@ -95,7 +107,10 @@ class NativeRenderer(Renderer):
         for recipe in recipes:
             settings_of(recipe) if recipe.toolset == LIGHTROOM else _slider_values(recipe)
         sources = [check_image(photo, f"photos[{index}]") for index, photo in enumerate(photos)]
-        return [_render(photo, recipe) for photo, recipe in zip(sources, recipes, strict=True)]
+        if self.threads == 1 or len(sources) < 2:
+            return [_render(photo, recipe) for photo, recipe in zip(sources, recipes, strict=True)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(_render, sources, recipes))
 
     def render_float(
         self, photos: Sequence[NDArray[Any]], recipes: Sequence[Recipe]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retouch_gym.adjustments import Crop, LocalAdjustment, MaskPart, RadialGradient
-from retouch_gym.errors import ImageError, RendererError
+from retouch_gym.errors import ConfigurationError, ImageError, RendererError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.lightroom.reference import render_reference
 from retouch_gym.renderers.native import NativeRenderer
@@ -56,6 +56,15 @@ def chroma(image: np.ndarray) -> np.ndarray:
 
 def test_keeps_the_contract_of_a_renderer() -> None:
     check_renderer("native", "lightroom", samples=7)
+
+
+def test_threads_change_nothing() -> None:
+    photos = [noise(30 + seed, 40, seed) for seed in range(6)]
+    recipes = [Recipe("lightroom", {"exposure": 0.1 * seed, "clarity": 30, "grain_amount": 20}) for seed in range(6)]
+    one, three = (NativeRenderer(threads).render(photos, recipes) for threads in (1, 3))
+    assert all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
+    with pytest.raises(ConfigurationError, match="threads = 0"):
+        NativeRenderer(0)
 
 
 def test_neutral_is_the_source() -> None:

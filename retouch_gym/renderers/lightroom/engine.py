@@ -109,6 +109,7 @@ def _develop(
         smooth = tones.run(TO_TONES, np.empty(photo.shape, np.float32))
         filters.reduce_color_noise(smooth, values["noise_color"] / 100)
         photo, tones = smooth, _Tones(smooth, DEFAULTS, {})
+        out = smooth if out is None else out
         if is_neutral(values, settings.LUMA_DETAIL):
             np.clip(smooth, 0, 1, out=smooth)  # the kernel clips where luma detail is added
     delta = _NOTHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ def gaussian(plane: Plane, sigma: float) -> Plane:
     return _plane(cv2.sepFilter2D(plane, cv2.CV_32F, weights, weights, borderType=_EDGE))
 
 
-def _box(plane: Plane, radius: int) -> Plane:
+def _box(plane: NDArray[np.floating[Any]], radius: int) -> Plane:
     return _plane(cv2.blur(plane, (2 * radius + 1, 2 * radius + 1), borderType=_EDGE))
 
 
@@ -61,10 +61,15 @@ def guided(guide: Plane, plane: Plane, f: int, radius: int, eps: float) -> tuple
     p = g if plane is guide else reduce(plane, f)
     mean_g = _box(g, radius)
     mean_p = mean_g if p is g else _box(p, radius)
-    variance = _box(_plane(g * g), radius) - mean_g * mean_g
-    covariance = variance if p is g else _box(_plane(g * p), radius) - mean_g * mean_p
-    slope = _plane(covariance / (variance + np.float32(eps)))
-    offset = _plane(mean_p - slope * mean_g)
+    variance = _box(g * g, radius)
+    variance -= mean_g * mean_g
+    covariance = variance
+    if p is not g:
+        covariance = _box(g * p, radius)
+        covariance -= mean_g * mean_p
+    slope = covariance / (variance + np.float32(eps))
+    offset = mean_p - slope * mean_g
+    del g, p, mean_g, mean_p, variance, covariance  # large where f is 1
     return enlarge(_box(slope, radius), f, guide.shape), enlarge(_box(offset, radius), f, guide.shape)
 
 
@@ -110,18 +115,16 @@ def luma_detail(y: Plane, settings: Settings) -> Plane:
 def reduce_color_noise(rgb: Plane, v: float) -> None:
     """`detail.reduce_color_noise` of (H, W, 3), in place."""
     y = _plane(cv2.transform(rgb, np.array([LUMA], np.float32)))
-    moved = []
     for channel in (0, 2):
-        chroma = _plane(rgb[..., channel] - y)
+        chroma = _plane(rgb[..., channel])
+        chroma -= y
         slope, offset = guided(y, chroma, detail.COLOR_FACTOR, detail.COLOR_RADIUS, detail.COLOR_EPS)
         mix_guided(chroma.ravel(), y.ravel(), slope.ravel(), offset.ravel(), v, chroma.ravel())
-        np.add(y, chroma, out=rgb[..., channel])
-        moved.append(chroma)
-    red, blue = moved
-    red *= np.float32(LUMA[0] / LUMA[1])
-    blue *= np.float32(LUMA[2] / LUMA[1])
-    y -= red
-    y -= blue
+        chroma += y
+        rgb[..., channel] = chroma
+    for channel in (0, 2):  # the green that leaves the luma as it was
+        y -= np.float32(LUMA[channel]) * rgb[..., channel]
+    y *= np.float32(1 / LUMA[1])
     rgb[..., 1] = y
 
 
