@@ -194,6 +194,15 @@ def _grade(z: Plane, n: int, table: Plane) -> None:
 
 
 @inline
+def _is_untouched(mask: Plane, first: int, n: int) -> bool:
+    """Whether the mask is 0 at n pixels."""
+    most = ZERO
+    for i in range(n):
+        most = max(most, mask[u64(first + i)])
+    return most == ZERO
+
+
+@inline
 def _apply_mask(z: Plane, n: int, source: Plane, mask: Plane, first: int) -> None:
     """Go from the source towards the planes by the mask."""
     for i in range(n):
@@ -281,12 +290,13 @@ def render_pixels(
 
     Args:
         source: The photo as bytes or as encoded floats in 0..1, interleaved and flat, and an empty array of the other.
-        out: Where it goes, likewise; floats may be the source.
+        out: Where it goes, likewise; floats may be written over the source.
         output: `TO_BYTES`, `TO_FLOATS`, `TO_TONES`, `TO_LUMA` or `TO_DARK`; the last two take one float a pixel.
         width: Pixels per row.
         tones: Tables that the source goes through, three of 256 for bytes or three to interpolate for floats; where
             the stages of linear light follow, 12 values of matrix and offset, and three tables on the root axis.
-        planes: The veil, what to add to the channels, the mask, grain: one float a pixel.
+        planes: The veil, what to add to the channels, the mask, grain: one float a pixel. With a mask, out is the
+            source, and stays as it is where the mask is 0.
         color: Colour bands (see `_mix_bands`), and three tables of grading by luma.
         shape: Of the vignette: columns, rows, falloff by distance.
         amounts: Vibrance times 0.8, vignette in −1..1, deviation of the grain.
@@ -300,6 +310,8 @@ def render_pixels(
     z = np.empty(_PLANES * _STRIDE, np.float32)
     for first in range(0, total, CHUNK):
         n = min(CHUNK, total - first)
+        if mask.size > 0 and _is_untouched(mask, first, n):
+            continue
         if bytes_in.size > 0:
             _look_up(bytes_in, 3 * first, n, load, z)
         else:

@@ -99,7 +99,7 @@ def _develop(
         values: All controls.
         curves: Point curves.
         effects: Vignette and grain.
-        mask: float32 (H, W); only with floats and without colour noise.
+        mask: float32 (H, W); only where floats are written over themselves, and without colour noise.
         out: Where floats go, may be the photo; by default a new array.
         to_bytes: Whether to return uint8 instead.
     """
