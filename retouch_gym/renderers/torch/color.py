@@ -105,7 +105,8 @@ def recolor(rgb: Tensor, controls: Controls) -> Tensor:
         factor = factor * (1 + VIBRANCE / 100 * controls["vibrance"] * muted)
     angle = math.radians(HUE_RANGE) * bands.mix(controls, "hsl_{}_hue")
     turned = (rgb.roll(1, dims=1) - rgb.roll(-1, dims=1)) / math.sqrt(3)  # (b − g, r − b, g − r)
-    d = rgb - rgb.mean(dim=1, keepdim=True)
+    r, g, b = channels(rgb)
+    d = rgb - (r + g + b) / 3
     d = factor * (torch.cos(angle) * d + torch.sin(angle) * turned)
     return d + (luma(rgb) + lift * chroma - luma(d))
 

@@ -63,16 +63,14 @@ def convolve(plane: Tensor, weights: Tensor) -> Tensor:
         padded = functional.pad(plane, pad, mode="replicate")
         size = plane.shape[dim]
         plane = torch.zeros_like(plane)
-        for i, weight in enumerate(weights.split(1, dim=1)):
-            plane = torch.addcmul(plane, padded.narrow(dim, i, size), weight.view(-1, 1, 1, 1))
+        for i in range(weights.shape[1]):
+            plane = torch.addcmul(plane, padded.narrow(dim, i, size), weights[:, i].view(-1, 1, 1, 1))
     return plane
 
 
 def box(plane: Tensor, radius: int) -> Tensor:
     """Mean of the (2 radius + 1)² pixels around each."""
-    size = 2 * radius + 1
-    padded = functional.pad(plane, (radius,) * 4, mode="replicate")
-    return functional.avg_pool2d(functional.avg_pool2d(padded, (size, 1), 1), (1, size), 1)
+    return convolve(plane, plane.new_full((1, 2 * radius + 1), 1 / (2 * radius + 1)))
 
 
 def erode(plane: Tensor) -> Tensor:
@@ -96,7 +94,7 @@ def enlarge(plane: Tensor, f: int, height: int, width: int) -> Tensor:
 
 
 def guided(guide: Tensor, plane: Tensor, f: int, radius: int, eps: float) -> Tensor:
-    """Guided filter: smooth but for the guide's edges."""
+    """Guided filter of planes (B, C, H, W): smooth but for the edges of the guide (B, 1, H, W)."""
     height, width = guide.shape[2:]
     g, p = reduce(guide, f), reduce(plane, f)
     mean_g, mean_p = box(g, radius), box(p, radius)
@@ -122,8 +120,9 @@ def dehaze(linear: Tensor, veil: Tensor, v: Tensor) -> Tensor:
 def reduce_color_noise(rgb: Tensor, v: Tensor) -> Tensor:
     """Encoded (B, 3, H, W) with chroma drawn towards its guided smooth by v; luma stays."""
     y = luma(rgb)
-    planes = [rgb[:, channel : channel + 1] - y for channel in (0, 2)]
-    red, blue = (x + v * (guided(y, x, COLOR_FACTOR, COLOR_RADIUS, COLOR_EPS) - x) for x in planes)
+    planes = rgb[:, 0::2] - y
+    planes = planes + v * (guided(y, planes, COLOR_FACTOR, COLOR_RADIUS, COLOR_EPS) - planes)
+    red, blue = planes[:, 0:1], planes[:, 1:2]
     green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
     return y + torch.cat([red, green, blue], dim=1)
 
