@@ -48,10 +48,12 @@ class TorchRenderer(Renderer):
     ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise RendererError(f"dtype {dtype} is too coarse for 8 bits; use torch.float32 or torch.float64.")
-        self.device, self.dtype = torch.device(device), dtype
+        self.dtype = dtype
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+            self.device = torch.device(device)
+            # Some numbers are found in float64, which not every device has.
+            torch.empty(0, device=self.device, dtype=torch.float64)
+        except (RuntimeError, AssertionError, TypeError) as error:
             raise RendererError(f"Device {str(device)!r} cannot be used: {error}. Try 'cpu'.") from error
         self.stack_bytes = (0 if self.device.type == "cpu" else 1 << 26) if stack_bytes is None else stack_bytes
 
