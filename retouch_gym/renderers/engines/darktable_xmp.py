@@ -7,15 +7,13 @@ the modules of darktable 4.2 tell of themselves (their introspection); newer rel
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from retouch_gym.adjustments.local import Crop
-from retouch_gym.errors import RendererError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.engines.support import SupportTable, approximate, exact, support_table
-from retouch_gym.renderers.lightroom.geometry import crop_box
 from retouch_gym.renderers.lightroom.settings import settings_of, with_defaults
 from retouch_gym.renderers.lightroom.tone import channel_gains
 
@@ -25,15 +23,13 @@ DARKTABLE: SupportTable = support_table(
     tint=exact("color calibration, channel mixer: the gains as a matrix of the working space"),
     saturation=approximate("color balance rgb, global chroma: perceptual, in linear light"),
     vibrance=approximate("color balance rgb, global vibrance"),
-    crop=exact("crop: without an angle, at least 5 × 5 pixels"),
+    crop=exact("cut by retouch-gym from the program's result"),
+    straighten=exact("turned by retouch-gym, from the program's result"),
 )
 """How darktable renders each part of a recipe."""
 
 ORDER = 3
 """Version of the order of modules; with others (2, 4) exposure acts on the encoded values of PNG and JPEG files."""
-
-SMALLEST = 5
-"""Fewest pixels of a side that the module crop leaves."""
 
 CHROMA, VIBRANCE = 0.01, 0.007
 """Units of the module per unit of saturation and vibrance; fitted on six photographs."""
@@ -93,17 +89,8 @@ class Module:
     params: bytes
 
 
-def write_darktable_xmp(recipe: Recipe, size: tuple[int, int]) -> str:
-    """The edit file for a recipe.
-
-    Args:
-        recipe: With supported parts alone.
-        size: Width and height of the photo in pixels.
-
-    Raises:
-        RendererError: If the recipe is of another toolset, a value is out of range, or a crop is below 5 × 5 pixels.
-    """
-    modules = modules_of(recipe, size)
+def write_darktable_xmp(modules: Sequence[Module]) -> str:
+    """The edit file for a history."""
     entries = (
         _ENTRY.format(number=number, name=module.name, version=module.version, params=module.params.hex())
         for number, module in enumerate(modules)
@@ -111,8 +98,12 @@ def write_darktable_xmp(recipe: Recipe, size: tuple[int, int]) -> str:
     return _HEAD.format(count=len(modules), order=ORDER) + "".join(entries) + _FOOT
 
 
-def modules_of(recipe: Recipe, size: tuple[int, int]) -> list[Module]:
-    """The history of a recipe. See `write_darktable_xmp`."""
+def modules_of(recipe: Recipe) -> list[Module]:
+    """The history of a recipe's supported controls.
+
+    Raises:
+        RendererError: If the recipe is of another toolset, or a value is out of range.
+    """
     settings_of(recipe)
     modules: list[Module] = []
     if recipe["exposure"]:
@@ -122,8 +113,6 @@ def modules_of(recipe: Recipe, size: tuple[int, int]) -> list[Module]:
         modules.append(_white_balance(recipe))
     if recipe["saturation"] or recipe["vibrance"]:
         modules.append(_balance(recipe["saturation"], recipe["vibrance"]))
-    if recipe.crop:
-        modules.append(_crop(recipe.crop, size))
     return modules
 
 
@@ -146,14 +135,3 @@ def _balance(saturation: float, vibrance: float) -> Module:
     values[_VIBRANCE] = VIBRANCE * vibrance
     uniform_color_space = 1
     return Module("colorbalancergb", 5, struct.pack("<32fi", *values, uniform_color_space))
-
-
-def _crop(crop: Crop, size: tuple[int, int]) -> Module:
-    left, top, width, height = crop_box(crop, *size)
-    if min(width, height) < SMALLEST:
-        raise RendererError(
-            f"darktable crops to {SMALLEST} × {SMALLEST} pixels at least; this crop leaves {width} × {height}. "
-            "Crop less, or render with another renderer."
-        )
-    shares = (left / size[0], top / size[1], (left + width) / size[0], (top + height) / size[1])
-    return Module("crop", 1, struct.pack("<4f2i", *shares, -1, -1))

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
 import cv2
+import numpy as np
 
 from retouch_gym.errors import RendererError
 from retouch_gym.images import check_image, is_image
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
-from retouch_gym.renderers.engines.process import Programs, find_program
+from retouch_gym.renderers.engines.process import Programs, find_program, tail
 from retouch_gym.renderers.engines.support import (
     SupportTable,
     refused,
@@ -95,8 +96,8 @@ class EngineRenderer(Renderer):
         ]
 
     @abstractmethod
-    def _develop(self, job: _Job, folder: Path, program: str, programs: Programs) -> Path:
-        """Write the edit file, run the program on ``folder/in.png`` and say where the result is."""
+    def _develop(self, job: _Job, folder: Path, program: str, programs: Programs) -> Image:
+        """Write the edit file beside ``in.png`` in the folder, run the program, and `read` its result."""
 
     def _supported(self, recipe: Recipe) -> Recipe:
         if recipe.toolset not in self.toolsets:
@@ -123,16 +124,22 @@ class EngineRenderer(Renderer):
 
         def render_one(job: _Job, folder: Path) -> Image:
             _write(job[0], folder / "in.png")
-            return self._read(self._develop(job, folder, program, programs), folder)
+            return self._develop(job, folder, program, programs)
 
         return programs.map(render_one, jobs)
 
-    def _read(self, path: Path, folder: Path) -> Image:
+    def read(self, path: Path) -> Image:
+        """The photo that the program wrote.
+
+        Raises:
+            RendererError: If there is none, with the end of its log.
+        """
         decoded = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.exists() else None
         if not is_image(decoded):
-            log = (folder / "log.txt").read_text(errors="replace").strip()[-1500:]
-            raise RendererError(f"{self.program} reported success but wrote no photo. Its last words: {log!r}")
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype("uint8", copy=False)
+            raise RendererError(
+                f"{self.program} reported success but wrote no photo. Its last words: {tail(path.parent)}"
+            )
+        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _write(photo: Image, path: Path) -> None:

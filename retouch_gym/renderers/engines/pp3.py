@@ -9,7 +9,6 @@ from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.engines.pp3_keys import (
     ALWAYS,
     CATMULL_ROM,
-    DEFAULTS,
     FIXED,
     HSV_CURVES,
     KEYS,
@@ -24,7 +23,7 @@ from retouch_gym.renderers.engines.pp3_white_balance import to_kelvin
 from retouch_gym.renderers.engines.support import refused, without_idle, without_refused
 from retouch_gym.renderers.lightroom.color import BAND_CENTERS
 from retouch_gym.renderers.lightroom.geometry import crop_box
-from retouch_gym.renderers.lightroom.settings import settings_of
+from retouch_gym.renderers.lightroom.settings import DEFAULTS, settings_of
 from retouch_gym.tools.lightroom_controls import COLORS
 
 Sections = dict[str, dict[str, str]]

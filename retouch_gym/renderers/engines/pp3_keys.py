@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from retouch_gym.renderers.engines.support import SupportTable, approximate, exact, support_table
-from retouch_gym.tools.lightroom_controls import COLORS, CONTROLS
+from retouch_gym.tools.lightroom_controls import COLORS
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,9 @@ class Key:
         number = self.neutral + self.scale * value
         return str(round(number)) if self.whole else format_number(number)
 
-    def read(self, text: str) -> float:
-        """The control's value for the key's text.
-
-        Raises:
-            ValueError: If it is not a number.
-        """
-        return tidy((float(text) - self.neutral) / self.scale)
+    def read(self, number: float) -> float:
+        """The control's value for the key's number."""
+        return tidy((number - self.neutral) / self.scale)
 
 
 def format_number(number: float) -> str:
@@ -58,9 +54,6 @@ def tidy(value: float) -> float:
     rounded = round(value, 6)
     return int(rounded) if rounded == int(rounded) else rounded
 
-
-DEFAULTS: Mapping[str, float] = {control.name: control.default for control in CONTROLS}
-"""Default of every control."""
 
 KEYS = (
     Key("exposure", "Exposure", "Compensation", whole=False),

@@ -15,7 +15,6 @@ from retouch_gym.renderers.engines.pp3 import CURVE_KEYS
 from retouch_gym.renderers.engines.pp3_keys import (
     ALWAYS,
     CATMULL_ROM,
-    DEFAULTS,
     FIXED,
     HSV_CURVES,
     IDLE_KEYS,
@@ -30,7 +29,7 @@ from retouch_gym.renderers.engines.pp3_keys import (
 )
 from retouch_gym.renderers.engines.pp3_white_balance import from_kelvin
 from retouch_gym.renderers.lightroom.color import BAND_CENTERS
-from retouch_gym.renderers.lightroom.settings import TOOLSET
+from retouch_gym.renderers.lightroom.settings import DEFAULTS, TOOLSET
 from retouch_gym.tools.lightroom_controls import COLORS, CONTROLS
 
 MAX_CHARACTERS = 1 << 20
@@ -112,7 +111,7 @@ class _Reader:
         if text is None:
             return default
         try:
-            return float(text)
+            return _finite(text)
         except ValueError:
             raise RecipeError(f"[{section}] {key} = {text[:40]!r} should be a number.") from None
 
@@ -136,8 +135,8 @@ class _Reader:
             twin = self._take(key.section, TWINS.get(key.key, ""))
             where = f"[{key.section}] {key.key}"
             try:
-                value = key.read(text)
-            except (ValueError, OverflowError):
+                value = key.read(_finite(text))
+            except ValueError:
                 raise RecipeError(f"{where} = {text[:40]!r} should be a finite number.") from None
             self._set(key.control, value, where)
             if twin is not None and twin != text:
@@ -256,12 +255,24 @@ def _same(text: str, known: str | None) -> bool:
 def _numbers(text: str, where: str) -> list[float]:
     parts = [part for part in re.split(r"[;\s]+", text) if part]
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [_finite(part) for part in parts]
     except ValueError:
-        raise RecipeError(f"{where} = {text[:60]!r} should be numbers between semicolons.") from None
-    if not numbers or not all(abs(number) < 1e9 for number in numbers):
-        raise RecipeError(f"{where} = {text[:60]!r} should be finite numbers between semicolons.")
+        numbers = []
+    if not numbers:
+        raise RecipeError(f"{where} = {text[:60]!r} should be numbers between semicolons.")
     return numbers
+
+
+def _finite(text: str) -> float:
+    """A number of a size that settings have.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    number = float(text)
+    if not abs(number) < 1e9:
+        raise ValueError(f"{number} is no setting")
+    return number
 
 
 def _shares(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,9 @@ from retouch_gym.errors import RendererError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+LOG = "log.txt"
+"""File in a program's folder that takes what it prints."""
 
 # The last lines of a program's output that an error quotes.
 _TAIL = 12
@@ -65,6 +68,10 @@ class Programs:
         with ThreadPoolExecutor(max(1, min(self.workers, len(items))), "engine") as pool:
             futures = [pool.submit(_in_folder, job, item) for item in items]
             try:
+                # Whichever fails first, not the first in order, ends the batch.
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
                 return [future.result() for future in futures]
             except BaseException:
                 for future in futures:
@@ -87,20 +94,20 @@ class Programs:
             RendererError: If it cannot be started, takes too long (it is then killed with its children), or reports
                 failure; with the end of what it printed.
         """
-        log = folder / "log.txt"
+        log = folder / LOG
         with log.open("wb") as output:
             process = self._start(command, folder, environment, output.fileno())
         try:
             code = process.wait(self.timeout)
         except subprocess.TimeoutExpired:
             raise RendererError(
-                f"{command[0]} took longer than {self.timeout:g} s and was stopped. Its last words: {_tail(log)} "
+                f"{command[0]} took longer than {self.timeout:g} s and was stopped. Its last words: {tail(folder)} "
                 "Pass a larger timeout, or smaller photos."
             ) from None
         finally:
             self._end(process)
         if code != 0:
-            raise RendererError(f"{command[0]} failed with status {code}. Its last words: {_tail(log)}")
+            raise RendererError(f"{command[0]} failed with status {code}. Its last words: {tail(folder)}")
         return log.read_text(errors="replace")
 
     def _start(
@@ -150,6 +157,8 @@ def _in_folder(job: Callable[[Item, Path], Result], item: Item) -> Result:
         return job(item, Path(folder))
 
 
-def _tail(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def tail(folder: Path) -> str:
+    """The end of what a program printed that ran in a folder."""
+    log = (folder / LOG).read_text(errors="replace")
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     return repr(" | ".join(lines[-_TAIL:])[-1500:]) if lines else "nothing."

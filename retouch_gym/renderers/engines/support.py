@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from retouch_gym.errors import RendererError
 from retouch_gym.recipes.recipe import Recipe
+from retouch_gym.renderers.lightroom.settings import DEFAULTS
 from retouch_gym.tools.lightroom_controls import CONTROLS, CURVES, ZONES
 
 How: TypeAlias = Literal["exact", "approximate", "none"]
@@ -77,7 +78,7 @@ def refused(recipe: Recipe, table: SupportTable) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for name, value in recipe.controls.items():
         support = table[name]
-        if not support.takes(value):
+        if value != DEFAULTS[name] and not support.takes(value):
             reasons[name] = f"{name} = {value:g} ({support.through})"
     asked = [*recipe.curves, *(["crop"] if recipe.crop else [])]
     if recipe.crop and recipe.crop.angle:
@@ -117,3 +118,26 @@ def _grading_is_idle(name: str, recipe: Recipe) -> bool:
     if name in ("grading_balance", "grading_blending"):
         return not any(recipe[f"grading_{zone}_{what}"] for zone in ZONES for what in ("saturation", "luminance"))
     return False
+
+
+def support_rows(tables: Mapping[str, SupportTable]) -> str:
+    """Tables of several programs as one Markdown table, a row for each part; parts that all treat alike share one.
+
+    Args:
+        tables: Name of the program to its table.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for part in PARTS:
+        cells = tuple(_cell(table[part]) for table in tables.values())
+        groups.setdefault(cells, []).append(f"`{part}`")
+    head = ["| part of a recipe |" + "".join(f" {name} |" for name in tables), "|---" * (1 + len(tables)) + "|"]
+    return "\n".join(head + [f"| {', '.join(parts)} | {' | '.join(cells)} |" for cells, parts in groups.items()])
+
+
+def _cell(support: Support) -> str:
+    if support.how == "none":
+        return f"none: {support.through}"
+    low = "" if support.low is None else f"{support.low:g} and above"
+    high = "" if support.high is None else f"{support.high:g} and below"
+    bounds = f" ({low or high})" if low or high else ""
+    return f"{support.how}{bounds}: {support.through}"
