@@ -31,7 +31,7 @@ class TorchRenderer(Renderer):
         device: Where PyTorch computes, for instance ``"cpu"`` or ``"cuda"``.
         dtype: `torch.float32`, or `torch.float64`, which is slower and as exact as the specification.
         stack_bytes: Stack up to as many bytes of photos; 0 renders one at a time, None is 0 on a CPU and 64 MiB
-            elsewhere, for which a recipe of every stage needs some 5 GiB.
+            elsewhere, for which a recipe of every stage needs some 4 GiB (14 times the photos as float32).
 
     Raises:
         RendererError: If the device is not there, or the dtype is another one.
