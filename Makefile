@@ -9,6 +9,8 @@ OUT ?= runs/demo
 PHOTOS ?=
 ARGS ?=
 BIN := $(VENV)/bin
+# Only for apt-get, and not where it is missing because everything is root's, as in containers.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # verifiers and openenv want different versions of mcp.
 VERIFIERS := $(VENV)-verifiers
 # Torch and numba are fastest here with one thread per process; Ray starts its own processes.
@@ -40,6 +42,11 @@ check: $(VENV)/.ready ## The same without the adapter for verifiers, which needs
 test-verifiers: $(VERIFIERS)/.ready ## Test the adapter for verifiers in its own small environment
 	$(VERIFIERS)/bin/python -c "import verifiers.v1"  # its tests skip where it is missing
 	$(VERIFIERS)/bin/python -m pytest tests/adapters/test_verifiers.py tests/adapters/test_rollout.py
+
+.PHONY: engines
+engines: ## Install the programs that renderers can use: RawTherapee and darktable (Debian, Ubuntu)
+	@command -v rawtherapee-cli >/dev/null && command -v darktable-cli >/dev/null || $(SUDO) apt-get install -y --no-install-recommends rawtherapee darktable
+	@command -v rawtherapee-cli darktable-cli
 
 .PHONY: setup
 setup: $(VENV)/.ready ## Only set up the virtual environment
