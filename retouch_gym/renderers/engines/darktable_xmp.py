@@ -24,7 +24,7 @@ DARKTABLE: SupportTable = support_table(
     saturation=approximate("color balance rgb, global chroma: perceptual, in linear light"),
     vibrance=approximate("color balance rgb, global vibrance"),
     crop=exact("cut by retouch-gym from the program's result"),
-    straighten=exact("turned by retouch-gym, from the program's result"),
+    straighten=approximate("turned by retouch-gym, from the program's 8-bit result"),
 )
 """How darktable renders each part of a recipe."""
 

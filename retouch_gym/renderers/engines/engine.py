@@ -19,9 +19,9 @@ from retouch_gym.renderers.base import Renderer
 from retouch_gym.renderers.engines.process import Programs, find_program, tail
 from retouch_gym.renderers.engines.support import (
     SupportTable,
+    leave_out,
     refused,
     without_idle,
-    without_refused,
 )
 from retouch_gym.renderers.lightroom.settings import settings_of
 from retouch_gym.types import Image
@@ -87,8 +87,8 @@ class EngineRenderer(Renderer):
         """
         if len(photos) != len(recipes):
             raise RendererError(f"Got {len(photos)} photos and {len(recipes)} recipes; pass one recipe per photo.")
-        wanted = [self._supported(recipe) for recipe in recipes]
         sources = [check_image(photo, f"photos[{index}]") for index, photo in enumerate(photos)]
+        wanted = [self._supported(*job) for job in zip(recipes, sources, strict=True)]
         jobs = [(source, recipe) for source, recipe in zip(sources, wanted, strict=True) if not recipe.is_empty]
         rendered = iter(self._run(jobs))
         return [
@@ -99,7 +99,11 @@ class EngineRenderer(Renderer):
     def _develop(self, job: _Job, folder: Path, program: str, programs: Programs) -> Image:
         """Write the edit file beside ``in.png`` in the folder, run the program, and `read` its result."""
 
-    def _supported(self, recipe: Recipe) -> Recipe:
+    def _refused(self, recipe: Recipe, photo: Image) -> dict[str, str]:
+        """Parts of the recipe that the program cannot render on this photo, each with the reason."""
+        return refused(recipe, self.support)
+
+    def _supported(self, recipe: Recipe, photo: Image) -> Recipe:
         if recipe.toolset not in self.toolsets:
             raise RendererError(
                 f"The {self.name} renderer cannot render toolset {recipe.toolset!r}; "
@@ -107,14 +111,14 @@ class EngineRenderer(Renderer):
             )
         settings_of(recipe)
         recipe = without_idle(recipe)
-        reasons = refused(recipe, self.support)
+        reasons = self._refused(recipe, photo)
         if not reasons:
             return recipe
         message = f"{self.name} cannot render {'; '.join(reasons.values())}."
         if self.on_unsupported == "raise":
             raise RendererError(f"{message} Leave them out of the recipe, or pass on_unsupported='warn'.")
         warnings.warn(f"{message} Rendered without.", UserWarning, stacklevel=3)
-        return without_idle(without_refused(recipe, self.support))
+        return without_idle(leave_out(recipe, reasons))
 
     def _run(self, jobs: Sequence[_Job]) -> list[Image]:
         if not jobs:

@@ -20,7 +20,7 @@ from retouch_gym.renderers.engines.pp3_keys import (
     format_number,
 )
 from retouch_gym.renderers.engines.pp3_white_balance import to_kelvin
-from retouch_gym.renderers.engines.support import refused, without_idle, without_refused
+from retouch_gym.renderers.engines.support import leave_out, refused, without_idle
 from retouch_gym.renderers.lightroom.color import BAND_CENTERS
 from retouch_gym.renderers.lightroom.geometry import crop_box
 from retouch_gym.renderers.lightroom.settings import DEFAULTS, settings_of
@@ -54,8 +54,8 @@ def write_pp3(recipe: Recipe, size: tuple[int, int] | None = None) -> tuple[str,
     """
     settings_of(recipe)
     recipe = without_idle(recipe)
-    left_out = dict(refused(recipe, RAWTHERAPEE))
-    recipe = without_refused(recipe, RAWTHERAPEE)
+    left_out = refused(recipe, RAWTHERAPEE)
+    recipe = leave_out(recipe, left_out)
     if recipe.crop and size is None:
         left_out["crop"] = "crop (measured in pixels: give the size of the photo)"
         recipe = recipe.without("crop")

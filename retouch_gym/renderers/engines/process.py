@@ -39,7 +39,8 @@ def find_program(program: str, install: str) -> str:
     found = shutil.which(program)
     if found is None:
         raise RendererError(f"The program {program!r} is not installed; install it with `{install}`.")
-    return found
+    # Programs run in folders of their own, where a relative path would lead nowhere.
+    return str(Path(found).absolute())
 
 
 class Programs:

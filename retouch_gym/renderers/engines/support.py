@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -92,9 +92,9 @@ def refused(recipe: Recipe, table: SupportTable) -> dict[str, str]:
     return reasons
 
 
-def without_refused(recipe: Recipe, table: SupportTable) -> Recipe:
-    """The recipe without the parts that a program cannot render."""
-    for part in refused(recipe, table):
+def leave_out(recipe: Recipe, parts: Iterable[str]) -> Recipe:
+    """The recipe without the parts that `refused` names."""
+    for part in parts:
         if part == "straighten" and recipe.crop:
             recipe = replace(recipe, crop=recipe.crop.model_copy(update={"angle": 0.0}))
         recipe = recipe.without(part)
