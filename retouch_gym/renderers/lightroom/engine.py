@@ -26,7 +26,7 @@ Floats: TypeAlias = NDArray[np.float32]
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_SOURCE = np.empty(0, np.uint8)
 _NO_SOURCE.flags.writeable = False
-_NOTHING = filters.NOTHING
+_NOTHING = filters.NOTHING.reshape(-1)
 _LINEAR = ("dehaze", *settings.CALIBRATION)
 _DEVELOP = (*_LINEAR, *settings.TONE, *settings.LUMA_DETAIL, "noise_color", *settings.RECOLOR, *settings.GRADING)
 
@@ -106,7 +106,8 @@ def _develop(
     height, width = photo.shape[:2]
     tones = _Tones(photo, values, curves)
     if values["noise_color"]:
-        smooth = tones.run(TO_TONES, np.empty(photo.shape, np.float32))
+        smooth = filters.scratch("tones", photo.shape) if to_bytes else np.empty(photo.shape, np.float32)
+        tones.run(TO_TONES, smooth)
         filters.reduce_color_noise(smooth, values["noise_color"] / 100)
         photo, tones = smooth, _Tones(smooth, DEFAULTS, {})
         out = smooth if out is None else out
@@ -114,7 +115,7 @@ def _develop(
             np.clip(smooth, 0, 1, out=smooth)  # the kernel clips where luma detail is added
     delta = _NOTHING
     if not is_neutral(values, settings.LUMA_DETAIL):
-        delta = filters.luma_detail(tones.run(TO_LUMA, np.empty((height, width), np.float32)), values)
+        delta = filters.luma_detail(tones.run(TO_LUMA, filters.scratch("luma", (height, width))), values)
     grain = _NOTHING
     if effects.values["grain_amount"]:
         grain = filters.grain(height, width, effects.seed, effects.values)
@@ -153,7 +154,7 @@ class _Tones:
         self.veil = _NOTHING
         if values["dehaze"] > 0:
             self.tables = (tables.decoding(from_bytes), tables.EMPTY, tables.EMPTY)
-            dark = self.run(TO_DARK, np.empty(photo.shape[:2], np.float32))
+            dark = self.run(TO_DARK, filters.scratch("veil", photo.shape[:2]))
             self.veil = filters.veil(dark, values["dehaze"] / 100).reshape(-1)
         self.tables = tables.tones(values, curves, from_bytes)
 
