@@ -174,7 +174,7 @@ def test_stacked_photos_come_out_as_they_do_alone() -> None:
 
 
 # A small photo without clipped, equal or extreme values, and settings that keep it so: gradients have corners there.
-SMALL = torch.tensor(np.random.default_rng(7).uniform(0.3, 0.7, (1, 3, 5, 6)))
+SMALL = torch.tensor(np.random.default_rng(7).uniform(0.3, 0.7, (1, 3, 4, 5)))
 PANELS = {
     "basic": panels.BASIC,
     "parametric": panels.PARAMETRIC,
@@ -212,7 +212,7 @@ def test_gradients_of_photos_curves_masks_and_local_controls() -> None:
     leaves = [
         SMALL.clone(),
         points[:, 1].clone(),
-        torch.tensor(rng.uniform(0.2, 0.8, (1, 1, 5, 6))),
+        torch.tensor(rng.uniform(0.2, 0.8, (1, 1, 4, 5))),
         torch.tensor([0.3], dtype=torch.float64),
     ]
     for leaf in leaves:
