@@ -19,6 +19,7 @@ import numpy as np
 import ray
 import torch
 from _sliders_report import ENV_ID, Predict, Training, env_options, options_parser
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -41,7 +42,7 @@ def make_config(given: argparse.Namespace) -> PPOConfig:
             # One batched render and one batched reward for all of a runner's environments.
             gym_env_vectorize_mode="vector_entry_point",
         )
-        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[256, 256], vf_share_layers=False))
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[256, 256], vf_share_layers=False, free_log_std=True))
         .training(
             lr=given.lr,
             train_batch_size_per_learner=given.batch,
@@ -57,6 +58,13 @@ def make_config(given: argparse.Namespace) -> PPOConfig:
         )
         .debugging(seed=given.seed, log_level="ERROR")
     )
+
+
+def start_near_untouched(algorithm: Algorithm, module: RLModule) -> None:
+    """First guesses near 0 (untouched) and not all over −1..1, where most photos are spoilt."""
+    with torch.no_grad():
+        module.pi.log_std.fill_(-1.0)
+    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
 
 
 def predictor(module: RLModule) -> Predict:
@@ -77,6 +85,7 @@ def train(given: argparse.Namespace) -> dict[str, Any]:
     held_out = env_options(given.challenge, "test", given.test_tasks)
     # With remote runners the module that learns is in the learner, in this process.
     module = algorithm.learner_group._learner.module["default_policy"]
+    start_near_untouched(algorithm, module)
     try:
         with Training("PPO (RLlib)", given, held_out, predictor(module)) as training:
             steps = 0
@@ -90,10 +99,10 @@ def train(given: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the options, start Ray, train."""
-    parser = options_parser(__doc__, 100_000, "environment steps (default: 100000)")
+    parser = options_parser(__doc__, 60_000, "environment steps (default: 60000)")
     parser.add_argument("--env-runners", type=int, default=1, help="remote env runners; 0 samples in this process")
     parser.add_argument("--batch", type=int, default=2048, help="steps per iteration (default: 2048)")
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--lr", type=float, default=1e-4)
     given = parser.parse_args(arguments)
     given.out = given.out or Path("runs/sliders") / f"rllib-ppo-{given.challenge}-{given.seed}"
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -95,7 +96,8 @@ class SourceCache:
         self._coming.clear()
         self._kept.clear()
         self._bytes = 0
-        if self._worker is not None:
+        # While Python shuts down, what a thread pool needs may be gone, and its threads end by themselves.
+        if self._worker is not None and not sys.is_finalizing():
             self._worker.shutdown(wait=True, cancel_futures=True)
             self._worker = None
 
