@@ -105,7 +105,7 @@ def clarity_scale(longest: int) -> tuple[int, int]:
 
 def veil_scale(longest: int) -> int:
     """Reduction at which the veil is found."""
-    return max(1, longest // 128)
+    return max(1, longest // 256)
 
 
 def haze_veil(encoded: Array) -> Array:

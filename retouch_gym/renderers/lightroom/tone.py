@@ -25,7 +25,7 @@ WARMTH = 0.6
 MAGENTA = 0.4
 """Octaves that tint 100 takes from green."""
 
-SHOULDER = 0.4
+SHOULDER = 0.5
 """Encoded value above which highlights act."""
 TOE = 0.6
 """Encoded value below which shadows act."""
@@ -63,7 +63,7 @@ def channel_gains(settings: Settings) -> Array:
 
 
 def highlights(e: Array, v: float) -> Array:
-    """With u = max(e − 0.4, 0): e + v u²/(1 − v u) below 0, e + 0.9 v u² max(1 − e, 0)/0.36 above."""
+    """With u = max(e − 0.5, 0): e + v u²/(1 − v u) below 0, e + 0.9 v u² max(1 − e, 0)/0.25 above."""
     u = np.maximum(e - SHOULDER, 0)
     if v < 0:
         return np.asarray(e + v * u * u / (1 - v * u))
