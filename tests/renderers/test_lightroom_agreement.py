@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import pytest
 
 from retouch_gym.adjustments import Crop, LinearGradient, LocalAdjustment, LuminanceRange, MaskPart, RadialGradient
+from retouch_gym.errors import ToolError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.lightroom.reference import render_encoded, render_reference
 from retouch_gym.renderers.native import NativeRenderer
 from retouch_gym.tools.lightroom_controls import CONTROLS, LOCAL
+from retouch_gym.tools.toolset import get_toolset
 from retouch_gym.types import Image
 
 RENDERER = NativeRenderer()
@@ -90,6 +93,21 @@ def test_drawn_recipes(first: int) -> None:
     for seed in range(first, first + 20):
         noise = np.random.default_rng(seed).integers(0, 256, (23, 37, 3), dtype=np.uint8)
         check(scene() if seed % 3 else noise, drawn(seed))
+
+
+def test_whatever_the_tools_draw() -> None:
+    """Random calls of every tool, masks and crops included, on photos of odd sizes."""
+    tools = get_toolset("lightroom")
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        recipe = Recipe("lightroom", seed=seed)
+        for index in rng.integers(0, len(tools.tools), int(rng.integers(1, 14))).tolist():
+            tool = tools.tools[index]
+            with contextlib.suppress(ToolError):  # needs something before it
+                recipe = recipe.apply([tool.parse(tool.sample(rng))], tools)
+        photo = rng.integers(0, 256, (*rng.integers(1, 60, 2).tolist(), 3), dtype=np.uint8)
+        image = RENDERER.render([photo], [recipe])[0]
+        assert np.abs(render_reference(photo, recipe).astype(int) - image).max() <= 1, recipe.to_json()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (700, 1), (2, 3), (300, 410)])

@@ -194,7 +194,7 @@ def _grade(z: Plane, n: int, table: Plane) -> None:
 
 
 @inline
-def _is_untouched(mask: Plane, first: int, n: int) -> bool:
+def _is_untouched(mask: Plane, first: int, n: int) -> Any:
     """Whether the mask is 0 at n pixels."""
     most = ZERO
     for i in range(n):
