@@ -9,9 +9,11 @@ from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.engines.pp3_keys import (
     ALWAYS,
     CATMULL_ROM,
+    CLARITY_RADIUS,
     FIXED,
     HSV_CURVES,
     KEYS,
+    LONGEST,
     PARAMETRIC,
     PARAMETRIC_KIND,
     RAWTHERAPEE,
@@ -43,7 +45,7 @@ def write_pp3(recipe: Recipe, size: tuple[int, int] | None = None) -> tuple[str,
 
     Args:
         recipe: Of the toolset ``lightroom``.
-        size: Width and height of the photo in pixels, which a crop is measured in.
+        size: Width and height of the photo in pixels, which a crop and the radius of clarity are measured in.
 
     Returns:
         The text, and what of the recipe is not in it, with reasons. Controls that change nothing without another
@@ -61,6 +63,8 @@ def write_pp3(recipe: Recipe, size: tuple[int, int] | None = None) -> tuple[str,
         recipe = recipe.without("crop")
     sections: Sections = {name: dict(keys) for name, keys in ALWAYS.items()}
     _write_numbers(recipe, sections)
+    if recipe["clarity"]:
+        _use(sections, "Local Contrast")["Radius"] = str(max(1, round(CLARITY_RADIUS * max(size or (LONGEST,)))))
     _write_curves(recipe, sections)
     _write_bands(recipe, sections)
     if recipe["temperature"] or recipe["tint"]:

@@ -63,8 +63,8 @@ KEYS = (
     Key("shadows", "Shadows & Highlights", "Shadows"),
     Key("vibrance", "Vibrance", "Pastels", scale=0.5),
     Key("saturation", "Luminance Curve", "Chromaticity"),
-    Key("texture", "Directional Pyramid Equalizer", "Mult1", scale=0.006, neutral=1, whole=False),
-    Key("clarity", "Local Contrast", "Amount", scale=0.002, whole=False),
+    Key("texture", "Directional Pyramid Equalizer", "Mult0", scale=0.008, neutral=1, whole=False),
+    Key("clarity", "Local Contrast", "Amount", scale=0.0025, whole=False),
     Key("dehaze", "Dehaze", "Strength", scale=0.5),
     Key("sharpening_amount", "Sharpening", "Amount"),
     Key("sharpening_radius", "Sharpening", "Radius", whole=False),
@@ -98,9 +98,9 @@ FIXED: Mapping[str, Mapping[str, str]] = {
     "Vibrance": {"PastSatTog": "true", "PSThreshold": "0;75;", "ProtectSkins": "false", "AvoidColorShift": "false"},
     "Luminance Curve": {"AvoidColorShift": "false", "RedAndSkinTonesProtection": "0"},
     "Directional Pyramid Equalizer": {
-        "Mult0": "1", "Mult3": "1", "Mult4": "1", "Mult5": "1", "Threshold": "0.2", "cbdlMethod": "bef",
+        "Mult2": "1", "Mult3": "1", "Mult4": "1", "Mult5": "1", "Threshold": "0.2", "cbdlMethod": "bef",
     },
-    "Local Contrast": {"Radius": "80", "Darkness": "1", "Lightness": "1"},
+    "Local Contrast": {"Darkness": "1", "Lightness": "1"},
     "Dehaze": {"Depth": "25", "Saturation": "50"},
     "Sharpening": {"Method": "usm", "BlurRadius": "0.2", "Threshold": "20;80;2000;1200;", "OnlyEdges": "false"},
     "Directional Pyramid Denoising": {
@@ -122,7 +122,10 @@ UNSWITCHED = frozenset(
 )
 """Sections that have no key ``Enabled``; the others are off unless it is true."""
 
-TWINS: Mapping[str, str] = {"Pastels": "Saturated", "Mult1": "Mult2"}
+CLARITY_RADIUS, LONGEST = 0.02, 4000
+"""Radius of clarity as a share of the photo's longer side, and that side where it is not known."""
+
+TWINS: Mapping[str, str] = {"Pastels": "Saturated", "Mult0": "Mult1"}
 """Keys that say the same as another."""
 
 HSV_CURVES: Mapping[str, tuple[str, float]] = {
@@ -158,6 +161,7 @@ IDLE_KEYS: Mapping[str, frozenset[str]] = {
     "Vignetting Correction": frozenset({"Radius", "Strength"}),
     "Perspective": frozenset({"Method"}),
     "Luminance Curve": frozenset({"LCredsk"}),
+    "Local Contrast": frozenset({"Radius"}),
     "Sharpening": frozenset(
         {"EdgedetectionRadius", "EdgeTolerance", "HalocontrolAmount"}
         | {"DeconvRadius", "DeconvAmount", "DeconvDamping", "DeconvIterations"}
@@ -188,8 +192,8 @@ def _support() -> SupportTable:
         tint=approximate("White Balance, Green: multiplies encoded values"),
         vibrance=approximate("Vibrance, Pastels and Saturated"),
         saturation=approximate("Luminance Curve, Chromaticity: chroma of Lab"),
-        texture=approximate("Directional Pyramid Equalizer, second and third level"),
-        clarity=approximate("Local Contrast, Amount", low=0),
+        texture=approximate("Directional Pyramid Equalizer, two finest levels"),
+        clarity=approximate("Local Contrast, Amount, with a Radius of 2% of the longer side", low=0),
         dehaze=approximate("Dehaze, Strength", low=0),
         **{name: approximate("Exposure, Curve2: parametric") for name in PARAMETRIC},
         **bands,
@@ -198,7 +202,7 @@ def _support() -> SupportTable:
         sharpening_masking=approximate("Sharpening, Contrast"),
         noise_luminance=approximate("Directional Pyramid Denoising, Luma"),
         noise_color=approximate("Directional Pyramid Denoising, Chroma"),
-        vignette_amount=approximate("PCVignette, Strength"),
+        vignette_amount=approximate("PCVignette, Strength: darkens only", high=0),
         vignette_roundness=approximate("PCVignette, Roundness"),
         vignette_feather=approximate("PCVignette, Feather"),
         black_and_white=approximate("Black & White, ChannelMixer"),
