@@ -29,6 +29,9 @@ from retouch_gym.types import Image
 OnUnsupported: TypeAlias = Literal["raise", "warn"]
 """What to do with parts of a recipe that the program does not have: refuse, or warn and leave them out."""
 
+LONGEST = 86400.0
+"""Longest time limit, in seconds."""
+
 _Job: TypeAlias = tuple[Image, Recipe]
 
 
@@ -64,8 +67,8 @@ class EngineRenderer(Renderer):
     ) -> None:
         if workers is not None and workers < 1:
             raise RendererError(f"workers = {workers}; expected at least 1, or None for one per core.")
-        if not timeout > 0:
-            raise RendererError(f"timeout = {timeout}; expected seconds above 0.")
+        if not 0 < timeout <= LONGEST:
+            raise RendererError(f"timeout = {timeout}; expected seconds above 0, at most {LONGEST:g}.")
         if on_unsupported not in ("raise", "warn"):
             raise RendererError(f"on_unsupported = {on_unsupported!r}; expected 'raise' or 'warn'.")
         self.workers = workers or os.cpu_count() or 1
@@ -88,7 +91,14 @@ class EngineRenderer(Renderer):
         if len(photos) != len(recipes):
             raise RendererError(f"Got {len(photos)} photos and {len(recipes)} recipes; pass one recipe per photo.")
         sources = [check_image(photo, f"photos[{index}]") for index, photo in enumerate(photos)]
-        wanted = [self._supported(*job) for job in zip(recipes, sources, strict=True)]
+        wanted: list[Recipe] = []
+        warned: set[str] = set()
+        for recipe, source in zip(recipes, sources, strict=True):
+            supported, left_out = self._supported(recipe, source)
+            wanted.append(supported)
+            if left_out and left_out not in warned:
+                warned.add(left_out)
+                warnings.warn(f"{left_out} Rendered without.", UserWarning, stacklevel=2)
         jobs = [(source, recipe) for source, recipe in zip(sources, wanted, strict=True) if not recipe.is_empty]
         rendered = iter(self._run(jobs))
         return [
@@ -103,7 +113,8 @@ class EngineRenderer(Renderer):
         """Parts of the recipe that the program cannot render on this photo, each with the reason."""
         return refused(recipe, self.support)
 
-    def _supported(self, recipe: Recipe, photo: Image) -> Recipe:
+    def _supported(self, recipe: Recipe, photo: Image) -> tuple[Recipe, str]:
+        """What of the recipe is rendered, and what to warn of."""
         if recipe.toolset not in self.toolsets:
             raise RendererError(
                 f"The {self.name} renderer cannot render toolset {recipe.toolset!r}; "
@@ -113,12 +124,11 @@ class EngineRenderer(Renderer):
         recipe = without_idle(recipe)
         reasons = self._refused(recipe, photo)
         if not reasons:
-            return recipe
+            return recipe, ""
         message = f"{self.name} cannot render {'; '.join(reasons.values())}."
         if self.on_unsupported == "raise":
             raise RendererError(f"{message} Leave them out of the recipe, or pass on_unsupported='warn'.")
-        warnings.warn(f"{message} Rendered without.", UserWarning, stacklevel=3)
-        return without_idle(leave_out(recipe, reasons))
+        return without_idle(leave_out(recipe, reasons)), message
 
     def _run(self, jobs: Sequence[_Job]) -> list[Image]:
         if not jobs:

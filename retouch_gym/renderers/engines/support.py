@@ -68,17 +68,17 @@ def support_table(**given: Support) -> SupportTable:
 
 
 def without_idle(recipe: Recipe) -> Recipe:
-    """The recipe without controls that change nothing as things stand, for instance a radius without an amount."""
+    """The recipe without controls that change nothing as things stand: at their default, a radius without an amount."""
     kept = {name: value for name, value in recipe.controls.items() if not _is_idle(name, recipe)}
     return replace(recipe, controls=kept)
 
 
 def refused(recipe: Recipe, table: SupportTable) -> dict[str, str]:
-    """Parts of a recipe that a program cannot render, each with the reason."""
+    """Parts of a recipe that a program cannot render, each with the reason. Give it `without_idle`."""
     reasons: dict[str, str] = {}
     for name, value in recipe.controls.items():
         support = table[name]
-        if value != DEFAULTS[name] and not support.takes(value):
+        if not support.takes(value):
             reasons[name] = f"{name} = {value:g} ({support.through})"
     asked = [*recipe.curves, *(["crop"] if recipe.crop else [])]
     if recipe.crop and recipe.crop.angle:
@@ -102,6 +102,8 @@ def leave_out(recipe: Recipe, parts: Iterable[str]) -> Recipe:
 
 
 def _is_idle(name: str, recipe: Recipe) -> bool:
+    if recipe[name] == DEFAULTS[name]:
+        return True
     group = name.split("_")[0]
     if group in ("sharpening", "vignette", "grain") and name != f"{group}_amount":
         return not recipe[f"{group}_amount"]
