@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from retouch_gym.chat.formats import ANSWER_FORMATS
 from retouch_gym.datasets.base import DATASETS
 from retouch_gym.envs.registration import ENV_IDS
 from retouch_gym.errors import ConfigurationError, RecipeError, RetouchError
@@ -31,6 +32,7 @@ from retouch_gym.renderers.base import RENDERERS, Renderer, get_renderer
 from retouch_gym.rewards.base import REWARDS
 from retouch_gym.tools.toolset import TOOLSETS, get_toolset
 from retouch_gym.types import Image
+from retouch_gym.users.base import USERS
 
 COMMAND_GROUP = "retouch_gym.commands"
 """Entry point group of commands that other packages add: plain functions that typer can take."""
@@ -187,11 +189,18 @@ def envs() -> None:
 
 @app.command()
 def info() -> None:
-    """Show versions, and every toolset, dataset, reward and renderer that comes with the package."""
+    """Show versions, and everything with a short name that comes with the package."""
     console = Console()
     console.print(f"retouch-gym {version('retouch-gym')}, gymnasium {gymnasium.__version__}")
     table = Table("kind", "name", "where")
-    known = {"toolset": TOOLSETS, "dataset": DATASETS, "reward": REWARDS, "renderer": RENDERERS}
+    known = {
+        "toolset": TOOLSETS,
+        "dataset": DATASETS,
+        "reward": REWARDS,
+        "renderer": RENDERERS,
+        "user": USERS,
+        "answer format": ANSWER_FORMATS,
+    }
     for kind, names in known.items():
         for name, path in names.items():
             table.add_row(kind, name, path)
