@@ -7,10 +7,11 @@ one, bit for bit.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import gymnasium
 import numpy as np
@@ -23,10 +24,12 @@ from retouch_gym.errors import ConfigurationError, DatasetError, ImageError, Ren
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
 from retouch_gym.rewards.base import Reward, RewardOutput, score_batch
+from retouch_gym.tasks import Episode
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import Image
 from retouch_gym.users.base import User
 
+Result = TypeVar("Result")
 OnError: TypeAlias = Literal["raise", "truncate"]
 RewardAt: TypeAlias = Literal["end", "turn"]
 
@@ -230,7 +233,8 @@ class Engine:
     ) -> tuple[list[Image | None], dict[int, RetouchError]]:
         """Render a batch, on several threads if asked to; find out whose fault it is where it fails."""
         try:
-            return list(self._in_threads(photos, recipes)), {}
+            rendered: list[Image] = self._in_threads(self.renderer.render, photos, recipes)
+            return [*rendered], {}
         except (RendererError, ImageError):
             pass
         images: list[Image | None] = []
@@ -243,18 +247,21 @@ class Engine:
                 failures[number] = error
         return images, failures
 
-    def _in_threads(self, photos: Sequence[Image], recipes: Sequence[Recipe]) -> list[Image]:
-        if self.threads == 1 or len(photos) < 2:
-            return self.renderer.render(photos, recipes)
+    def _in_threads(self, function: Callable[..., list[Result]], *batches: Sequence[Any]) -> list[Result]:
+        """`function` of parts of the batches, on as many threads as asked for; the results in order."""
+        count = len(batches[0])
+        if self.threads == 1 or count < 2:
+            return function(*batches)
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="retouch-render")
-        first = range(self.threads)
-        shares = (
-            [photos[start :: self.threads] for start in first],
-            [recipes[start :: self.threads] for start in first],
-        )
-        rendered = list(self._pool.map(self.renderer.render, *shares))
-        return [rendered[number % self.threads][number // self.threads] for number in range(len(photos))]
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="retouch-worker")
+        shares = [[batch[start :: self.threads] for start in range(self.threads)] for batch in batches]
+        done = list(self._pool.map(function, *shares))
+        return [done[number % self.threads][number // self.threads] for number in range(count)]
+
+    def _score_all(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
+        if not self.reward.splits:
+            return score_batch(self.reward, episodes)
+        return self._in_threads(partial(score_batch, self.reward), episodes)
 
     def _ask_user(self, user: User, slots: Sequence[Slot], failures: Mapping[int, RetouchError]) -> None:
         asked = []
@@ -281,7 +288,7 @@ class Engine:
             return {}
         episodes = [sessions[number].episode(self.renderer) for number in due]
         try:
-            outputs = score_batch(self.reward, episodes)
+            outputs = self._score_all(episodes)
         except RewardError as error:
             failures.update(dict.fromkeys(due, error))
             return {}

@@ -246,7 +246,8 @@ class RetouchVectorEnv(BaseRetouchVectorEnv):
         autoreset_mode: When an episode that is over begins anew. See `step`.
         group_size: Environments k·G … k·G + G − 1 get the same tasks in the same order, for group-relative
             advantages (GRPO). With ``reset(seed=s)`` group k is seeded with s + k.
-        threads: Threads that render; 1 calls the renderer once with the whole batch.
+        threads: Threads that render, and score where the reward `splits`; 1 calls the renderer once with the whole
+            batch.
         prefetch: Whether the photos of the next tasks are read in a background thread.
         options: The arguments of `RetouchEnv`.
 

@@ -49,12 +49,15 @@ class Reward(ABC):
         range: Smallest and largest value.
         components: Names of the parts that every valid output carries.
         needs_reference: Whether an episode's task must have a reference.
+        splits: Whether parts of a batch may be scored in several threads at once. Rules on pixels gain by it; a
+            judge wants the whole batch.
     """
 
     name: str
     range: tuple[float, float]
     components: tuple[str, ...] = ()
     needs_reference: bool = False
+    splits: bool = False
 
     @abstractmethod
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:

@@ -19,6 +19,7 @@ class ReferenceReward(Reward):
     """
 
     needs_reference = True
+    splits = True
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
         """Score each episode, in order."""

@@ -87,6 +87,7 @@ class LeaveOneOutReward(Reward):
     """
 
     needs_reference = True
+    splits = True
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
         """Score each episode, in order."""
