@@ -52,7 +52,7 @@ engines: ## Install the programs that renderers can use: RawTherapee and darktab
 setup: $(VENV)/.ready ## Only set up the virtual environment
 
 # verifiers is not among them: see above.
-EXTRAS := agents,sb3,trl,openenv,recording,dev
+EXTRAS := agents,reward-models,sb3,trl,openenv,recording,dev
 
 $(VERIFIERS)/.ready: pyproject.toml scripts/check_prerequisites.py
 	@"$(PYTHON)" scripts/check_prerequisites.py

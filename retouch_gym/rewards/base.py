@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from retouch_gym.errors import RewardError
 from retouch_gym.resolve import build
 from retouch_gym.tasks import Episode
+from retouch_gym.types import JSON
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,14 @@ class RewardOutput:
         value: The scalar, inside the reward's `range`; None if it could not be scored (see `error`).
         components: Named parts of the scalar, for logging.
         error: Why there is no value. A failed judge never scores: `value` is then None, never 0.
+        details: Anything else that is worth keeping, JSON-able: a judge's criteria and rationale, the attempts it
+            took. The environments hand it on as ``info["reward_details"]``.
     """
 
     value: float | None
     components: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    details: Mapping[str, JSON] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.error is None):
@@ -51,6 +56,8 @@ class Reward(ABC):
         needs_reference: Whether an episode's task must have a reference.
         splits: Whether parts of a batch may be scored in several threads at once. Rules on pixels gain by it; a
             judge wants the whole batch.
+        scope: ``"episode"`` if an episode's score depends on that episode alone; ``"group"`` if it depends on the
+            other episodes of the same task in the batch too (rankings), so that a group has to be scored whole.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Reward(ABC):
     components: tuple[str, ...] = ()
     needs_reference: bool = False
     splits: bool = False
+    scope: Literal["episode", "group"] = "episode"
 
     @abstractmethod
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
@@ -66,6 +74,14 @@ class Reward(ABC):
         Raises:
             RewardError: If the whole batch cannot be scored.
         """
+
+    async def score_async(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
+        """`score` for callers with an event loop, which goes on meanwhile: by default in a thread.
+
+        Raises:
+            RewardError: If the whole batch cannot be scored.
+        """
+        return await asyncio.to_thread(self.score, episodes)
 
 
 REWARDS: Mapping[str, str] = {
@@ -126,4 +142,5 @@ def score_one(reward: Reward, episode: Episode) -> RewardOutput:
 def _finite(output: RewardOutput) -> RewardOutput:
     if output.value is None or math.isfinite(output.value):
         return output
-    return RewardOutput(None, output.components, f"the value is {output.value}, expected a finite number")
+    problem = f"the value is {output.value}, expected a finite number"
+    return RewardOutput(None, output.components, problem, output.details)
