@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_gym.renderers._compile import fma, from_bits, inline, kernel, to_bits
+from retouch_gym.compiling import fma, from_bits, inline, kernel, to_bits
 
 f32 = np.float32
 u64 = np.uint64

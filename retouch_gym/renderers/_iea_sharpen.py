@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_gym.renderers._compile import fma, inline, kernel, to_bits
+from retouch_gym.compiling import fma, inline, kernel, to_bits
 
 RADIUS = 8
 """Largest reach of the blur, in pixels."""

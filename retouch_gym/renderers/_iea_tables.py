@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_gym.renderers._compile import inline, kernel
+from retouch_gym.compiling import inline, kernel
 
 # Places of the sliders in the vector of values: the published order, as in `retouch_gym.tools.iea.SLIDERS`.
 (EXPOSURE, BRIGHTNESS, CONTRAST, NATURAL_CONTRAST, HIGHLIGHTS, SHADOWS, WHITES, BLACKS) = range(8)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retouch_gym import Recipe
+from retouch_gym.compiling import kernel
 from retouch_gym.errors import ImageError, RendererError
 from retouch_gym.renderers import get_renderer
-from retouch_gym.renderers._compile import kernel
 from retouch_gym.renderers.native import NativeRenderer
 from retouch_gym.testing import check_renderer
 from retouch_gym.tools.iea import IEA, SLIDERS

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_gym.renderers._compile import inline, kernel
+from retouch_gym.compiling import inline, kernel
 
 f32 = np.float32
 u64 = np.uint64

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retouch_gym.adjustments.local import Crop
-from retouch_gym.renderers._compile import inline, kernel
+from retouch_gym.compiling import inline, kernel
 
 Sample = TypeVar("Sample", np.uint8, np.uint16, np.float32)
 
