@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 
 import gymnasium
@@ -10,11 +10,12 @@ from gymnasium import logger
 
 from retouch_gym.datasets.base import Dataset
 from retouch_gym.envs.drawing import as_picture, as_text
-from retouch_gym.envs.engine import Slot, one_of, running
+from retouch_gym.envs.engine import Outcome, Slot, one_of, running
 from retouch_gym.envs.options import EnvOptions, make_engine
 from retouch_gym.envs.session import Session
 from retouch_gym.envs.state import dump_slot, load_slot
 from retouch_gym.envs.view import View
+from retouch_gym.errors import ConfigurationError
 from retouch_gym.renderers.base import Renderer
 from retouch_gym.rewards.base import Reward
 from retouch_gym.tasks import Episode
@@ -64,6 +65,16 @@ class BaseRetouchEnv(gymnasium.Env[Any, Any]):
     def max_turns(self) -> int:
         """Turns of an episode."""
         return self.engine.max_turns
+
+    @property
+    def observation(self) -> Any:
+        """What the agent sees now, as `reset` and `step` return it.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+        """
+        self._started("observe")
+        return self.engine.observe(self._slot)
 
     @property
     def episode(self) -> Episode:
@@ -140,10 +151,30 @@ class BaseRetouchEnv(gymnasium.Env[Any, Any]):
         copy.__dict__.update(self.__dict__)
         # Not the generator: it would be shared.
         copy._np_random, copy._np_random_seed = None, None
-        copy._slot = Slot(copy.np_random)
+        copy._slot = self._slot.branch() if same_state else Slot(copy.np_random)
         if same_state:
-            copy.set_state(self.get_state())
+            copy.np_random = copy._slot.rng
         return copy
+
+    def spawn_group(
+        self: Env, count: int, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> list[Env]:
+        """Environments that all stand at the beginning of the same episode, to be played with `step_together`.
+
+        Args:
+            count: How many.
+            seed: See `reset`, as for `options`; each would begin the same episode if it were reset with it.
+            options: Which task.
+
+        Raises:
+            ConfigurationError: See `reset`, as for all further errors.
+            DatasetError: If there is no such task.
+            ImageError: If its photo cannot be read.
+            RendererError: If the photo cannot be rendered.
+        """
+        first = self.spawn()
+        first.reset(seed=seed, options=dict(options or {}))
+        return [first, *(first.spawn(same_state=True) for _ in range(count - 1))]
 
     def render(self) -> Any:
         """The episode as the render mode says.
@@ -170,3 +201,28 @@ class BaseRetouchEnv(gymnasium.Env[Any, Any]):
 
     def _started(self, purpose: str) -> Session:
         return running(self._slot, ended=True, purpose=purpose)
+
+
+def step_together(envs: Sequence[BaseRetouchEnv], actions: Sequence[Any]) -> list[Outcome]:
+    """Take one turn in each of several environments: one batched render and one batched reward.
+
+    Each comes to exactly what its own `step` would, but for failures, which do not raise: an episode that could not be
+    rendered or scored is truncated, its ``info["reward_valid"]`` False, and its neighbours keep their rewards.
+
+    Args:
+        envs: Environments that were spawned from one another.
+        actions: One for each.
+
+    Returns:
+        Reward, terminated, truncated and info of each; what the agent sees then is its `observation`.
+
+    Raises:
+        ConfigurationError: If the environments do not belong together.
+        ResetNeeded: Before the first reset, or after an episode ended.
+    """
+    if len(envs) != len(actions) or any(env.engine is not envs[0].engine for env in envs):
+        raise ConfigurationError(
+            f"step_together got {len(envs)} environments and {len(actions)} actions; expected one action for each, and "
+            "environments that share one engine. Make them with spawn or spawn_group."
+        )
+    return envs[0].engine.attempt([env._slot for env in envs], actions)[0] if envs else []

@@ -6,10 +6,11 @@ one, bit for bit.
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -56,6 +57,11 @@ class Slot:
     over: bool = False
     value: float = 0.0
     user_seed: int = 0
+
+    def branch(self) -> Slot:
+        """Another place for the same episode, to go on from here differently. Photos are shared, not copied."""
+        session = None if self.session is None else self.session.branch()
+        return replace(self, rng=copy.deepcopy(self.rng), session=session)
 
 
 @dataclass
@@ -163,6 +169,18 @@ class Engine:
             RendererError: If a render fails and errors are raised. Every failed episode is over then.
             RewardError: Likewise for the reward.
         """
+        outcomes, failures = self.attempt(slots, actions)
+        if failures and self.on_reward_error == "raise":
+            raise failures[min(failures)]
+        return outcomes
+
+    def attempt(self, slots: Sequence[Slot], actions: Sequence[Any]) -> tuple[list[Outcome], dict[int, RetouchError]]:
+        """Take one turn in each slot, whatever `on_reward_error` says.
+
+        Returns:
+            What each turn came to, and why those failed that could not be rendered or scored: they are truncated,
+            without a reward, and their ``info["reward_valid"]`` is False.
+        """
         sessions = [running(slot) for slot in slots]
         changed = [
             session.act(*self.view.read(action, session)) for session, action in zip(sessions, actions, strict=True)
@@ -179,9 +197,8 @@ class Engine:
         for number in failures:
             # Raised or truncated, there is no way on from here: the photo no longer matches the recipe.
             slots[number].over = True
-        if failures and self.on_reward_error == "raise":
-            raise failures[min(failures)]
-        return [self._outcome(slot, outputs.get(number), failures.get(number)) for number, slot in enumerate(slots)]
+        outcomes = [self._outcome(slot, outputs.get(number), failures.get(number)) for number, slot in enumerate(slots)]
+        return outcomes, failures
 
     def info(self, slot: Slot) -> dict[str, Any]:
         """The ``info`` of a running episode."""

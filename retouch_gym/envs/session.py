@@ -224,6 +224,17 @@ class Session:
                 recipe = changes.pop()
         return recipe, changes
 
+    def branch(self) -> Session:
+        """The same episode once more, to go on from here differently. Photos are shared: nobody writes to them."""
+        return replace(
+            self,
+            moments=list(self.moments),
+            requests=list(self.requests),
+            turns=list(self.turns),
+            changes=list(self.changes),
+            photos=list(self.photos),
+        )
+
     def episode(self, renderer: Renderer) -> Episode:
         """What a reward sees."""
         return Episode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -21,9 +20,10 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from retouch_agents.chat import ChatFormat, ConversationFormat
 from retouch_agents.encoding import Prompt
 from retouch_agents.generation import Completion, TransformersGenerator
+from retouch_agents.rllib.playing import Answers, Play, player_of
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_agents.rllib.rollouts import GroupRequest, Rollout, SampleResult
-from retouch_gym.errors import ConfigurationError, RendererError, RewardError
+from retouch_gym.errors import ConfigurationError
 from retouch_gym.spaces import MessagesSpace
 from retouch_gym.types import Unparsable
 
@@ -116,6 +116,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
             )
         chat = self.config.chat_format or default_chat
         self.chat: Chat = chat(self.config.model_path, self.env)
+        self.player = player_of(self.env)
 
     def make_module(self) -> None:
         """Build the policy without its reference, and the generator that samples from it."""
@@ -156,60 +157,47 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         prompts: list[tuple[GroupRequest, Prompt]] = []
         for request in requests:
             try:
-                observation, _ = self._reset(request)
-                prompts.append((request, self.chat.encode(observation)))
+                prompts.append((request, self.chat.encode(self.player.observe(request))))
             except Exception:  # a user's environment may raise anything; its neighbours go on
                 failures[request.group] = traceback.format_exc()
         if not prompts:
             return SampleResult(failures=failures)
-        config = self.config
+        size = self.config.group_size
         completions = self.generator.generate(
             [prompt for _, prompt in prompts],
-            group_size=config.group_size,
-            temperature=config.temperature,
-            max_new_tokens=config.max_new_tokens,
+            group_size=size,
+            temperature=self.config.temperature,
+            max_new_tokens=self.config.max_new_tokens,
             seeds=[request.seed for request, _ in prompts],
         )
-        rollouts: list[Rollout] = []
-        for number, (request, prompt) in enumerate(prompts):
-            answers = completions[number * config.group_size : (number + 1) * config.group_size]
-            try:
-                rollouts.extend([self._play(request, prompt, k, answer) for k, answer in enumerate(answers)])
-            except Exception:
-                failures[request.group] = traceback.format_exc()
+        answers = [completions[start : start + size] for start in range(0, len(completions), size)]
+        rollouts, lost = self._play(prompts, answers)
         self.num_env_steps_sampled_lifetime += len(rollouts)
-        return SampleResult(rollouts, failures, sum(len(answer.token_ids) for answer in completions))
+        return SampleResult(rollouts, failures | lost, sum(len(answer.token_ids) for answer in completions))
 
-    def _reset(self, request: GroupRequest) -> tuple[Any, dict[str, Any]]:
-        options = None if request.index is None else {"index": request.index}
-        found: tuple[Any, dict[str, Any]] = self.env.reset(seed=request.seed, options=options)
-        return found
-
-    def _play(self, request: GroupRequest, prompt: Prompt, member: int, answer: Completion) -> Rollout:
-        _, info = self._reset(request)
-        task_id = str(info.get("task_id", ""))
-        action = self.chat.parse(self.chat.decode(answer.token_ids))
-        try:
-            _, reward, terminated, truncated, info = self.env.step(action)
-        except (RewardError, RendererError):
-            # A failed judge never scores: the answer is masked, whatever the environment was told to do.
-            reward, terminated, truncated, info = math.nan, False, True, {"reward_valid": False}
-        if not (terminated or truncated):
-            raise ConfigurationError("The episode goes on after one answer; GRPO here is single-shot.")
-        valid = bool(info.get("reward_valid", True))
-        return Rollout(
-            group=request.group,
-            member=member,
-            task_id=task_id,
-            prompt=prompt,
-            token_ids=answer.token_ids,
-            logprobs=answer.logprobs,
-            reward=float(reward) if valid else math.nan,
-            components=dict(info.get("reward_components", {})),
-            valid=valid,
-            well_formed=not isinstance(action, Unparsable) and info.get("tool_error") is None,
-            finished=answer.finished,
-        )
+    def _play(
+        self, prompts: Sequence[tuple[GroupRequest, Prompt]], answers: Sequence[Sequence[Completion]]
+    ) -> tuple[list[Rollout], dict[int, str]]:
+        """The rollouts of the groups that could be played, and the tracebacks of the others."""
+        failures: dict[int, str] = {}
+        groups: list[Answers] = []
+        for (request, _), given in zip(prompts, answers, strict=True):
+            try:
+                actions = [self.chat.parse(self.chat.decode(answer.token_ids)) for answer in given]
+                groups.append(Answers(request, actions))
+            except Exception:  # as may a user's chat format
+                failures[request.group] = traceback.format_exc()
+        played = self.player.play(groups)
+        actions_of = {group.request.group: group.actions for group in groups}
+        rollouts = [
+            _rollout(request.group, member, prompt, answer, action, play)
+            for (request, prompt), given in zip(prompts, answers, strict=True)
+            if request.group in played.plays
+            for member, (answer, action, play) in enumerate(
+                zip(given, actions_of[request.group], played.plays[request.group], strict=True)
+            )
+        ]
+        return rollouts, failures | dict(played.failures)
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
         """The environment's spaces, as RLlib asks for them."""
@@ -258,3 +246,19 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         """Close the environment."""
         if self.env is not None:
             self.env.close()
+
+
+def _rollout(group: int, member: int, prompt: Prompt, answer: Completion, action: Any, play: Play) -> Rollout:
+    return Rollout(
+        group=group,
+        member=member,
+        task_id=play.task_id,
+        prompt=prompt,
+        token_ids=answer.token_ids,
+        logprobs=answer.logprobs,
+        reward=play.reward,
+        components=dict(play.info.get("reward_components", {})),
+        valid=play.valid,
+        well_formed=not isinstance(action, Unparsable) and play.info.get("tool_error") is None,
+        finished=answer.finished,
+    )
