@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
-
-from retouch_gym.images import check_image
+from retouch_gym.metrics import mean_differences
 from retouch_gym.types import Image
 
 
@@ -27,12 +24,7 @@ def pixel_distance(a: Image, b: Image) -> float:
     Raises:
         ImageError: If either is no photo.
     """
-    a, b = check_image(a, "a"), check_image(b, "b")
-    if a.shape != b.shape:
-        size = (a.shape[1], a.shape[0])
-        b = np.asarray(cv2.resize(b, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    mean_absolute = cv2.norm(a, b, cv2.NORM_L1) / a.size
-    mean_square = cv2.norm(a, b, cv2.NORM_L2SQR) / a.size
+    mean_absolute, mean_square = mean_differences(a, b)
     return (mean_absolute + math.sqrt(mean_square)) / 510.0
 
 
