@@ -22,46 +22,18 @@ _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 _NOT_FEATURES = frozenset({"input_ids", "attention_mask", *_PER_TOKEN})
 
 
-class ChatFormat:
-    """How one model is spoken to.
+class ConversationFormat:
+    """How a model speaks in an environment that writes the prompts and reads the answers itself.
+
+    `Retouch/Chat-v0` and `Retouch/Judge-v0` do: observations are conversations, actions the model's text.
 
     Args:
         processor: Tokenizer and image processor of the model.
-        toolset: The environment's toolset.
-        template: The words around the photo.
-        answer_format: How it answers: a short name, ``"module:attribute"`` or an `AnswerFormat`.
-
-    Raises:
-        ConfigurationError: If the answer format is not known.
     """
 
-    def __init__(
-        self,
-        processor: ProcessorMixin,
-        toolset: Toolset,
-        template: PromptTemplate,
-        answer_format: str | AnswerFormat = "iea",
-    ) -> None:
+    def __init__(self, processor: ProcessorMixin) -> None:
         self.processor = processor
         self.tokenizer: Any = processor.tokenizer
-        self.toolset = toolset
-        self.template = template
-        self.answer_format = get_answer_format(answer_format)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, toolset: Toolset) -> ChatFormat:
-        """The format of a checkpoint: its processor, and the template and answer format saved beside it.
-
-        Raises:
-            ModelError: If the processor cannot be loaded.
-            ConfigurationError: If the file of the prompt holds none.
-        """
-        return cls(load_processor(folder), toolset, *load_prompt(folder))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write processor, prompt template and answer format into a checkpoint folder."""
-        self.processor.save_pretrained(str(folder))
-        save_prompt(folder, self.template, self.answer_format)
 
     @property
     def eos_id(self) -> int:
@@ -74,22 +46,28 @@ class ChatFormat:
         pad = self.tokenizer.pad_token_id
         return self.eos_id if pad is None else int(pad)
 
-    def encode(self, observation: Mapping[str, Any]) -> Prompt:
-        """Encode an observation of `Retouch/Retouch-v0` into a prompt that ends where the model begins.
-
-        The photo as it is now is shown, and no other; for tasks that show more there is `encode_messages`.
-        """
-        return self._encode(
-            build_messages(observation, self.template, self.toolset, self.answer_format, clean=self._disarm)
-        )
-
-    def encode_messages(self, messages: Sequence[Message]) -> Prompt:
-        """Encode a conversation, for instance an observation of `Retouch/Chat-v0`, whatever photos it shows.
+    def encode(self, observation: Any) -> Prompt:
+        """Encode a conversation into a prompt that ends where the model begins, whatever photos it shows.
 
         Args:
-            messages: Messages as in `retouch_gym.chat.messages`: photos as uint8 arrays.
+            observation: Messages as in `retouch_gym.chat.messages`: photos as uint8 arrays.
         """
-        return self._encode(to_pil([{**message, "content": self._clean(message["content"])} for message in messages]))
+        return self._encode(
+            to_pil([{**message, "content": self._clean(message["content"])} for message in observation])
+        )
+
+    def answer(self, text: str) -> NDArray[np.int64]:
+        """Token ids of a right answer, end token included, for supervised training."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return np.asarray([*ids, self.eos_id], dtype=np.int64)
+
+    def decode(self, token_ids: Sequence[int] | NDArray[np.int64]) -> str:
+        """The text of sampled tokens, without special tokens."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def parse(self, text: str, task: str = "edit") -> Any:
+        """The text itself, which is the action."""
+        return text
 
     def _encode(self, messages: Sequence[Message]) -> Prompt:
         text = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
@@ -116,6 +94,56 @@ class ChatFormat:
             for block in content
         ]
 
+
+class ChatFormat(ConversationFormat):
+    """How one model is spoken to in `Retouch/Retouch-v0`.
+
+    Args:
+        processor: Tokenizer and image processor of the model.
+        toolset: The environment's toolset.
+        template: The words around the photo.
+        answer_format: How it answers: a short name, ``"module:attribute"`` or an `AnswerFormat`.
+
+    Raises:
+        ConfigurationError: If the answer format is not known.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        toolset: Toolset,
+        template: PromptTemplate,
+        answer_format: str | AnswerFormat = "iea",
+    ) -> None:
+        super().__init__(processor)
+        self.toolset = toolset
+        self.template = template
+        self.answer_format = get_answer_format(answer_format)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, toolset: Toolset) -> ChatFormat:
+        """The format of a checkpoint: its processor, and the template and answer format saved beside it.
+
+        Raises:
+            ModelError: If the processor cannot be loaded.
+            ConfigurationError: If the file of the prompt holds none.
+        """
+        return cls(load_processor(folder), toolset, *load_prompt(folder))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write processor, prompt template and answer format into a checkpoint folder."""
+        self.processor.save_pretrained(str(folder))
+        save_prompt(folder, self.template, self.answer_format)
+
+    def encode(self, observation: Mapping[str, Any]) -> Prompt:
+        """Encode an observation of `Retouch/Retouch-v0` into a prompt that ends where the model begins.
+
+        The photo as it is now is shown, and no other; conversations that show more are for `ConversationFormat`.
+        """
+        return self._encode(
+            build_messages(observation, self.template, self.toolset, self.answer_format, clean=self._disarm)
+        )
+
     def target(self, reasoning: str, recipe: Recipe) -> NDArray[np.int64]:
         """Token ids of the right answer, end token included, for supervised training.
 
@@ -125,26 +153,8 @@ class ChatFormat:
         calls = list(plan_of(recipe, self.toolset))
         if not calls and not self.answer_format.empty_plan:
             calls = [ToolCall("finish")]
-        text = self.answer_format.write(reasoning, calls)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return np.asarray([*ids, self.eos_id], dtype=np.int64)
-
-    def decode(self, token_ids: Sequence[int] | NDArray[np.int64]) -> str:
-        """The text of sampled tokens, without special tokens."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return self.answer(self.answer_format.write(reasoning, calls))
 
     def parse(self, text: str, task: str = "edit") -> Action:
         """The tool calls in an answer. See `retouch_gym.chat.AnswerFormat.parse`."""
         return self.answer_format.parse(text, task)
-
-
-class ConversationFormat(ChatFormat):
-    """How a model plays `Retouch/Chat-v0`: the environment writes the prompts and reads the answers itself."""
-
-    def encode(self, observation: Any) -> Prompt:
-        """Encode an observation of `Retouch/Chat-v0`, a conversation."""
-        return self.encode_messages(observation)
-
-    def parse(self, text: str, task: str = "edit") -> Any:
-        """The text itself, which is the action."""
-        return text

@@ -25,3 +25,9 @@ def recover_folder(target: Path) -> Path:
     if old.exists() and not target.exists():
         old.rename(target)
     return target
+
+
+def copy_notes(source: Path, target: Path) -> None:
+    """Copy what this project keeps beside a model's weights (prompt, answer format, a judge's format)."""
+    for path in source.glob("retouch_*.json"):
+        shutil.copyfile(path, target / path.name)

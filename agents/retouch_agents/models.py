@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from retouch_agents.errors import ModelError
-from retouch_agents.tiny import register_tiny_processor
+from retouch_reward_models.backends.tiny_processor import register_tiny_processor
 
 
 def load_model(

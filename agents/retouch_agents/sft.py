@@ -11,20 +11,21 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from retouch_agents.chat import ChatFormat
-from retouch_agents.checkpoints import recover_folder, swap_folder
+from retouch_agents.chat import ChatFormat, ConversationFormat
+from retouch_agents.checkpoints import copy_notes, recover_folder, swap_folder
 from retouch_agents.encoding import Prompt, collate
-from retouch_agents.models import load_model
+from retouch_agents.models import load_model, load_processor
+from retouch_gym.chat import Message
 from retouch_gym.envs.retouch import RetouchEnv
 from retouch_gym.errors import ConfigurationError, DatasetError
 
@@ -72,36 +73,75 @@ class SFTConfig:
             )
 
 
-class Examples(Dataset[Example]):
-    """The tasks of an environment as (prompt, answer tokens). Picklable; opens its environment in each process."""
+class Demonstrations(Protocol):
+    """Conversations with their right answers. Picklable; item i is the same in every process."""
 
-    def __init__(self, folder: str | Path, env_config: Mapping[str, Any], steps: range, batch_size: int) -> None:
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Sequence[Message], str]:
+        """A conversation that ends where the model begins, and what it should answer."""
+        ...
+
+
+class Examples(Dataset[Example]):
+    """What is learned from as (prompt, answer tokens). Picklable; opens what it needs in each process.
+
+    Args:
+        folder: The model's folder, for its processor and prompt.
+        data: Arguments of `RetouchEnv`, whose tasks' recipes are the right answers; or `Demonstrations`.
+        steps: The optimizer steps that are fed.
+        batch_size: Examples of each.
+    """
+
+    def __init__(
+        self, folder: str | Path, data: Mapping[str, Any] | Demonstrations, steps: range, batch_size: int
+    ) -> None:
         self.folder = str(folder)
-        self.env_config = dict(env_config)
+        self.data = data
         self.first = steps.start * batch_size
         self.count = len(steps) * batch_size
-        self._open: tuple[RetouchEnv, ChatFormat] | None = None
+        self._open: Callable[[int], Example] | None = None
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Example:
         if self._open is None:
-            env = RetouchEnv(**self.env_config)
-            self._open = env, ChatFormat.from_pretrained(self.folder, env.toolset)
-        env, chat = self._open
-        observation, _ = env.reset(options={"index": (self.first + index) % len(env.dataset)})
-        task = env.episode.task
-        if task.recipe is None:
-            raise DatasetError(f"Task {task.id!r} has no recipe to learn from; SFT needs a dataset with recipes.")
-        return chat.encode(observation), chat.target(task.reasoning, task.recipe)
+            self._open = self._tasks(self.data) if isinstance(self.data, Mapping) else self._shown(self.data)
+        return self._open(self.first + index)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}
 
+    def _tasks(self, env_config: Mapping[str, Any]) -> Callable[[int], Example]:
+        env = RetouchEnv(**env_config)
+        chat = ChatFormat.from_pretrained(self.folder, env.toolset)
+
+        def example(index: int) -> Example:
+            observation, _ = env.reset(options={"index": index % len(env.dataset)})
+            task = env.episode.task
+            if task.recipe is None:
+                raise DatasetError(f"Task {task.id!r} has no recipe to learn from; SFT needs a dataset with recipes.")
+            return chat.encode(observation), chat.target(task.reasoning, task.recipe)
+
+        return example
+
+    def _shown(self, demonstrations: Demonstrations) -> Callable[[int], Example]:
+        chat = ConversationFormat(load_processor(self.folder))
+
+        def example(index: int) -> Example:
+            messages, answer = demonstrations[index % len(demonstrations)]
+            return chat.encode(messages), chat.answer(answer)
+
+        return example
+
 
 def soft_labels(tokens: list[str], sigma: float) -> torch.Tensor:
     """Target distribution of every token: itself, or a Gaussian over near values where it is a whole number.
+
+    A sign in front of the number (``"=7"``) makes another kind of number; only those of a kind are near each other.
 
     Args:
         tokens: The vocabulary, by id.
@@ -111,13 +151,16 @@ def soft_labels(tokens: list[str], sigma: float) -> torch.Tensor:
         float32 (V, V), rows sum to 1.
     """
     labels = torch.eye(len(tokens))
-    numbers = sorted((int(text), index) for index, text in enumerate(tokens) if re.fullmatch(r"-?\d+", text))
-    if sigma <= 0 or len(numbers) < 2:
-        return labels
-    ids = torch.tensor([index for _, index in numbers])
-    rank = torch.arange(len(numbers), dtype=torch.float32)
-    kernel = torch.exp(-0.5 * ((rank[:, None] - rank[None, :]) / sigma) ** 2)
-    labels[ids[:, None], ids[None, :]] = kernel / kernel.sum(dim=1, keepdim=True)
+    kinds: dict[str, list[tuple[int, int]]] = {}
+    for index, text in enumerate(tokens):
+        match = re.fullmatch(r"(\D??)(-?\d+)", text)
+        if match is not None:
+            kinds.setdefault(match[1], []).append((int(match[2]), index))
+    for numbers in kinds.values() if sigma > 0 else ():
+        ids = torch.tensor([index for _, index in sorted(numbers)])
+        rank = torch.arange(len(numbers), dtype=torch.float32)
+        kernel = torch.exp(-0.5 * ((rank[:, None] - rank[None, :]) / sigma) ** 2)
+        labels[ids[:, None], ids[None, :]] = kernel / kernel.sum(dim=1, keepdim=True)
     return labels
 
 
@@ -148,22 +191,27 @@ class SFTTrainer:
     Args:
         model: Folder of the model to start from.
         output: Folder that receives the trained model; also holds the checkpoint while training runs.
-        env_config: Arguments of `RetouchEnv` whose dataset has recipes.
+        data: Arguments of `RetouchEnv` whose dataset has recipes; or `Demonstrations` of another kind.
         config: Settings.
     """
 
     def __init__(
-        self, model: str | Path, output: str | Path, env_config: Mapping[str, Any], config: SFTConfig | None = None
+        self,
+        model: str | Path,
+        output: str | Path,
+        data: Mapping[str, Any] | Demonstrations,
+        config: SFTConfig | None = None,
     ) -> None:
         self.config = config or SFTConfig()
         self.source = Path(model)
         self.output = Path(output)
-        self.env_config = {**env_config, "max_turns": 1}
+        self.data: Mapping[str, Any] | Demonstrations = data
+        if isinstance(data, Mapping):
+            self.data = dict(data, max_turns=1)
         self.checkpoint = recover_folder(self.output.with_name(self.output.name + ".checkpoint"))
         resuming = (self.checkpoint / _STATE).is_file()
         self.model = load_model(self.checkpoint if resuming else self.source).train()
-        toolset = RetouchEnv(**self.env_config).toolset
-        self.chat = ChatFormat.from_pretrained(self.source, toolset)
+        self.chat = ConversationFormat(load_processor(self.source))
         vocabulary: list[str] = self.chat.tokenizer.convert_ids_to_tokens(range(len(self.chat.tokenizer)))
         self.labels = soft_labels(vocabulary, self.config.number_sigma)
         self.optimizer = torch.optim.AdamW(
@@ -206,7 +254,7 @@ class SFTTrainer:
     def _batches(self) -> Iterator[list[Example]]:
         steps = range(self.step, self.config.steps)
         loader: DataLoader[Example] = DataLoader(
-            Examples(self.source, self.env_config, steps, self.config.batch_size),
+            Examples(self.source, self.data, steps, self.config.batch_size),
             batch_size=self.config.batch_size,
             num_workers=self.config.workers,
             collate_fn=list,
@@ -250,7 +298,8 @@ class SFTTrainer:
 
     def _save_model(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
-        self.chat.save_pretrained(folder)
+        self.chat.processor.save_pretrained(str(folder))
+        copy_notes(self.source, folder)
 
     def _finish(self) -> None:
         fresh = self.output.with_name(self.output.name + ".new")

@@ -7,27 +7,22 @@ an integer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
-from transformers import (
-    AutoProcessor,
-    PreTrainedTokenizerFast,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-    Qwen3VLProcessor,
-)
+from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from retouch_agents.prompts import save_prompt
 from retouch_gym.chat import BARE, PromptTemplate
 from retouch_gym.tools.toolset import Toolset
+from retouch_reward_models.backends.tiny_processor import TinyQwen3VLProcessor, register_tiny_processor
 
 _SPECIAL = ("<|endoftext|>", "<unk>", "<|im_start|>", "<|im_end|>")
 _VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -43,23 +38,6 @@ _CHAT_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-class TinyQwen3VLProcessor(Qwen3VLProcessor):
-    """Qwen3-VL's processor without a video processor, which would need torchvision."""
-
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None, **kwargs: Any):
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
-
-    @classmethod
-    def get_attributes(cls) -> list[str]:
-        """Parts that are saved and loaded."""
-        return ["image_processor", "tokenizer"]
-
-
-def register_tiny_processor() -> None:
-    """Let `AutoProcessor` open a tiny model's folder; needed once in every process."""
-    AutoProcessor.register(Qwen3VLConfig, TinyQwen3VLProcessor, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +65,9 @@ class TinySize:
     number_step: int = 5
 
 
-def build_tokenizer(toolset: Toolset, words: Iterable[str], number_step: int = 5) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    toolset: Toolset, words: Iterable[str], number_step: int = 5, whole: Iterable[str] = ()
+) -> PreTrainedTokenizerFast:
     """Train a whole-word tokenizer: every word, every control's JSON key and every allowed number is one token.
 
     Text is lower-cased; what it does not know becomes ``<unk>``. Text made of known words survives
@@ -97,13 +77,16 @@ def build_tokenizer(toolset: Toolset, words: Iterable[str], number_step: int = 5
         toolset: Its controls are the JSON keys; their ranges give the numbers.
         words: The words that instructions and reasoning use.
         number_step: Numbers are the multiples of this in the widest control range.
+        whole: Further strings that are one token each, in lower case, wherever they occur.
     """
+    tokens = sorted(whole, key=len, reverse=True)
+    pattern = "|".join([*map(re.escape, tokens), _PATTERN])
     tokenizer = Tokenizer(WordLevel(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     trainer = WordLevelTrainer(special_tokens=[*_SPECIAL, *_VISION], show_progress=False)
-    tokenizer.train_from_iterator(_corpus(toolset, words, number_step), trainer)
+    tokenizer.train_from_iterator([*_corpus(toolset, words, number_step), *tokens], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<unk>",
@@ -135,6 +118,7 @@ def build_tiny(
     size: TinySize | None = None,
     template: PromptTemplate = BARE,
     seed: int = 0,
+    whole: Iterable[str] = (),
 ) -> Path:
     """Write a tiny model with random weights, its processor and its prompt template into a folder.
 
@@ -145,12 +129,13 @@ def build_tiny(
         size: Sizes; default about half a million parameters.
         template: The prompt it is to be trained with.
         seed: Seed of the weights. The global generator is left as it was.
+        whole: Further strings that are one token each.
     """
     sizes = size or TinySize()
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     register_tiny_processor()
-    tokenizer = build_tokenizer(toolset, words, sizes.number_step)
+    tokenizer = build_tokenizer(toolset, words, sizes.number_step, whole)
     pixels = sizes.image_side**2
     images = Qwen2VLImageProcessorPil(
         size={"shortest_edge": pixels, "longest_edge": pixels},

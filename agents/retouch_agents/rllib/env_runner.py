@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from retouch_agents.chat import ChatFormat, ConversationFormat
 from retouch_agents.encoding import Prompt
 from retouch_agents.generation import Completion, TransformersGenerator
+from retouch_agents.models import load_processor
 from retouch_agents.rllib.playing import Answers, Play, player_of
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_agents.rllib.rollouts import GroupRequest, Rollout, SampleResult
@@ -60,21 +61,23 @@ class Chat(Protocol):
 
 
 def default_chat(model: str, env: gymnasium.Env[Any, Any]) -> Chat:
-    """The chat format of a checkpoint for an environment with a toolset.
+    """The chat format of a checkpoint for an environment.
 
-    In `Retouch/Chat-v0` the environment's own prompt counts, in the others the one saved with the checkpoint.
+    Where observations are conversations (`Retouch/Chat-v0`, `Retouch/Judge-v0`) the environment's own prompt counts,
+    in the others the one saved with the checkpoint.
 
     Raises:
-        ConfigurationError: If the environment has no toolset.
+        ConfigurationError: If the environment neither writes prompts nor has a toolset.
     """
+    if isinstance(env.observation_space, MessagesSpace):
+        return ConversationFormat(load_processor(model))
     toolset = getattr(env.unwrapped, "toolset", None)
     if toolset is None:
         raise ConfigurationError(
             f"{type(env.unwrapped).__name__} has no toolset, so the model's answers cannot be read; "
             "pass training(chat_format=function of (model, env))."
         )
-    spoken = isinstance(env.observation_space, MessagesSpace)
-    return (ConversationFormat if spoken else ChatFormat).from_pretrained(model, toolset)
+    return ChatFormat.from_pretrained(model, toolset)
 
 
 class RetouchEnvRunner(EnvRunner, Checkpointable):

@@ -23,8 +23,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from retouch_agents.checkpoints import copy_notes
 from retouch_agents.models import load_model, load_processor
-from retouch_agents.prompts import copy_prompt
 from retouch_agents.rllib.config import GRPOSettings
 from retouch_agents.rllib.learner import LEARNER_METRICS, train_batch
 from retouch_agents.rllib.losses import group_advantages
@@ -257,7 +257,7 @@ class GRPO(Algorithm):
         target.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(target)
         load_processor(source).save_pretrained(str(target))
-        copy_prompt(source, target)
+        copy_notes(Path(source), target)
         return target
 
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from retouch_gym.chat.messages import photos_of, to_pil
 from retouch_reward_models.backends.base import Backend, ChatFailure, ChatReply, ChatRequest, TokenChoice
+from retouch_reward_models.backends.tiny_processor import register_tiny_processor
 from retouch_reward_models.errors import BackendError
 
 
@@ -70,6 +71,7 @@ class TransformersBackend(Backend):
         return [found[number] for number in range(len(requests))]
 
     def _load(self) -> None:
+        register_tiny_processor()
         try:
             self.processor: Any = AutoProcessor.from_pretrained(self.model_path, trust_remote_code=False)
             self.model: Any = AutoModelForImageTextToText.from_pretrained(
@@ -82,8 +84,7 @@ class TransformersBackend(Backend):
             ) from error
         if not isinstance(self.processor, ProcessorMixin):
             raise BackendError(
-                f"The processor of {self.model_path!r} is a {type(self.processor).__name__}, which reads no photos. A "
-                "tiny model needs retouch_agents.tiny.register_tiny_processor() first, once in every process."
+                f"The processor of {self.model_path!r} is a {type(self.processor).__name__}, which reads no photos."
             )
         self.processor.tokenizer.padding_side = "left"
         torch.nn.Module.to(self.model, self.device)
