@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from retouch_gym.errors import RewardError
 from retouch_gym.resolve import build
 from retouch_gym.tasks import Episode
 from retouch_gym.types import JSON
+
+Scope: TypeAlias = Literal["episode", "group"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Reward(ABC):
     components: tuple[str, ...] = ()
     needs_reference: bool = False
     splits: bool = False
-    scope: Literal["episode", "group"] = "episode"
+    scope: Scope = "episode"
 
     @abstractmethod
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
@@ -93,6 +95,11 @@ REWARDS: Mapping[str, str] = {
     "summary": "retouch_gym.rewards.summary:SummaryReward",
     "format": "retouch_gym.rewards.format:FormatReward",
     "weighted": "retouch_gym.rewards.combination:WeightedSum",
+    "geometric-mean": "retouch_gym.rewards.combination:GeometricMean",
+    "minimum": "retouch_gym.rewards.combination:Minimum",
+    "gate": "retouch_gym.rewards.gate:Gate",
+    "normalised": "retouch_gym.rewards.normalise:Normalised",
+    "rank": "retouch_gym.rewards.ranking:GroupRank",
     "task": "retouch_gym.rewards.combination:ByMode",
 }
 """Short names of the rewards that come with the package."""
@@ -118,10 +125,16 @@ def score_batch(reward: Reward, episodes: Sequence[Episode]) -> list[RewardOutpu
     Raises:
         RewardError: If the reward fails as a whole or returns the wrong number of outputs.
     """
-    outputs = reward.score(episodes)
-    if len(outputs) != len(episodes):
-        raise RewardError(f"Reward {reward.name!r} returned {len(outputs)} outputs for {len(episodes)} episodes.")
-    return [_finite(output) for output in outputs]
+    return _checked(reward, reward.score(episodes), len(episodes))
+
+
+async def score_batch_async(reward: Reward, episodes: Sequence[Episode]) -> list[RewardOutput]:
+    """`score_batch` for callers with an event loop.
+
+    Raises:
+        RewardError: If the reward fails as a whole or returns the wrong number of outputs.
+    """
+    return _checked(reward, await reward.score_async(episodes), len(episodes))
 
 
 def score_one(reward: Reward, episode: Episode) -> RewardOutput:
@@ -137,6 +150,17 @@ def score_one(reward: Reward, episode: Episode) -> RewardOutput:
     if output.error is not None:
         raise RewardError(f"Reward {reward.name!r} could not score task {episode.task.id!r}: {output.error}")
     return output
+
+
+def prefixed(prefix: str, names: Iterable[str]) -> list[str]:
+    """Names of a part's components in the output of a reward that is made of parts."""
+    return [f"{prefix}.{name}" for name in names]
+
+
+def _checked(reward: Reward, outputs: Sequence[RewardOutput], count: int) -> list[RewardOutput]:
+    if len(outputs) != count:
+        raise RewardError(f"Reward {reward.name!r} returned {len(outputs)} outputs for {count} episodes.")
+    return [_finite(output) for output in outputs]
 
 
 def _finite(output: RewardOutput) -> RewardOutput:

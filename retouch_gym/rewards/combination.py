@@ -1,24 +1,28 @@
-"""Rewards made of other rewards: a weighted sum, and a choice by the task's mode."""
+"""Rewards made of other rewards: sum, mean, minimum, and a choice by the task's mode."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch
+from retouch_gym.rewards.combining import (
+    Combination,
+    Parts,
+    finite_range,
+    read_parts,
+    score_concurrently,
+    to_unit,
+    widest_scope,
+)
 from retouch_gym.tasks import Episode, Mode
 
-Parts = Mapping[str, float] | Sequence[tuple[str | Reward, float]]
-"""Rewards and their weights, for instance ``{"edit": 0.9, "format": 0.1}`` or ``[(judge, 1), ("format", 0.1)]``."""
 
+class WeightedSum(Combination):
+    """The weighted sum of other rewards. Its range is that of the sum of the parts.
 
-class WeightedSum(Reward):
-    """The weighted sum of other rewards.
-
-    Each part scores the whole batch in one call. Components are the value of each part under its name and the
-    part's own components behind it (``"edit"``, ``"edit.likeness"``); none of them is weighted. The range is
-    that of the sum of the parts. An episode that any part cannot score has an `error` that names the part.
+    See `Combination` for components, details and errors.
 
     Args:
         parts: Rewards or their names, with weights; a negative weight makes a penalty, 0 only logs.
@@ -31,40 +35,73 @@ class WeightedSum(Reward):
     name = "weighted"
 
     def __init__(self, parts: Parts = (("edit", 0.9), ("format", 0.1))) -> None:
-        self.parts = _read(parts)
-        names = [part.name for part, _ in self.parts]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice or not names:
-            problem = f"two parts are named {twice[0]!r}" if twice else "there are no parts"
-            raise ConfigurationError(f"WeightedSum: {problem}; give each reward once with its weight.")
-        ends = [sorted(weight * end for end in part.range) for part, weight in self.parts]
+        super().__init__(read_parts(parts, "WeightedSum"))
+        ends = [sorted(weight * end if weight else 0.0 for end in part.range) for part, weight in self.parts]
         self.range = (sum(low for low, _ in ends), sum(high for _, high in ends))
-        self.components = tuple(
-            name for part, _ in self.parts for name in (part.name, *_prefixed(part.name, part.components))
-        )
-        self.needs_reference = any(part.needs_reference for part, _ in self.parts)
 
-    def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
-        """Score each episode, in order; one call per part.
+    def combine(self, values: Sequence[float]) -> float:
+        """See `Combination.combine`."""
+        return sum(weight * value for (_, weight), value in zip(self.parts, values, strict=True))
 
-        Raises:
-            RewardError: If a part cannot score the batch at all.
-        """
-        scored = [score_batch(part, episodes) for part, _ in self.parts]
-        return [self._combine(outputs) for outputs in zip(*scored, strict=True)]
 
-    def _combine(self, outputs: Sequence[RewardOutput]) -> RewardOutput:
-        total = 0.0
-        components: dict[str, float] = {}
-        problems = []
-        for (part, weight), output in zip(self.parts, outputs, strict=True):
-            if output.value is None:
-                problems.append(f"{part.name}: {output.error}")
-                continue
-            total += weight * output.value
-            components[part.name] = output.value
-            components.update(zip(_prefixed(part.name, output.components), output.components.values(), strict=True))
-        return RewardOutput(None if problems else total, components, "; ".join(problems) or None)
+class GeometricMean(Combination):
+    """The weighted geometric mean Π uᵢ^(wᵢ / Σw) of other rewards, each brought to u = 0..1 by its range.
+
+    One part at its lowest makes the whole 0, so that no part can make up for another: √(SC · PQ) of VIEScore (Ku
+    et al. 2024) is this with two equal weights. See `Combination` for components, details and errors.
+
+    Args:
+        parts: Rewards or their names, with weights above 0.
+
+    Raises:
+        ConfigurationError: As for `WeightedSum`, and if a weight is not above 0 or a part's range is not finite.
+    """
+
+    name = "geometric-mean"
+    range = (0.0, 1.0)
+
+    def __init__(self, parts: Parts = (("edit", 1.0), ("format", 1.0))) -> None:
+        super().__init__(read_parts(parts, "GeometricMean"))
+        for part, weight in self.parts:
+            finite_range(part, "GeometricMean")
+            if weight <= 0:
+                raise ConfigurationError(f"GeometricMean weight {weight} of {part.name!r} should be above 0.")
+
+    def combine(self, values: Sequence[float]) -> float:
+        """See `Combination.combine`."""
+        units = [to_unit(value, part) for (part, _), value in zip(self.parts, values, strict=True)]
+        if 0.0 in units:
+            return 0.0
+        weights = [weight for _, weight in self.parts]
+        logs = sum(weight * math.log(unit) for weight, unit in zip(weights, units, strict=True))
+        return min(math.exp(logs / sum(weights)), 1.0)
+
+
+class Minimum(Combination):
+    """The lowest of other rewards, each brought to 0..1 by its range.
+
+    See `Combination` for components, details and errors.
+
+    Args:
+        parts: Rewards or their names.
+
+    Raises:
+        ConfigurationError: If there is no part, a name is not known or occurs twice, or a range is not finite.
+    """
+
+    name = "minimum"
+    range = (0.0, 1.0)
+
+    def __init__(self, parts: Sequence[str | Reward] = ("edit", "format")) -> None:
+        if isinstance(parts, str):
+            raise ConfigurationError(f"Minimum parts is {parts!r}; expected a list of rewards, ['edit', 'format'].")
+        super().__init__([(get_reward(part), 1.0) for part in parts])
+        for part, _ in self.parts:
+            finite_range(part, "Minimum")
+
+    def combine(self, values: Sequence[float]) -> float:
+        """See `Combination.combine`."""
+        return min(to_unit(value, part) for (part, _), value in zip(self.parts, values, strict=True))
 
 
 class ByMode(Reward):
@@ -110,6 +147,8 @@ class ByMode(Reward):
             max(part.range[1] for part in self.parts.values()),
         )
         self.needs_reference = any(part.needs_reference for part in self.parts.values())
+        self.splits = all(part.splits for part in self.parts.values())
+        self.scope = widest_scope(list(self.parts.values()))
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
         """Score each episode, in order; one call per part.
@@ -117,28 +156,33 @@ class ByMode(Reward):
         Raises:
             RewardError: If a part cannot score its episodes at all.
         """
-        batches: dict[int, list[int]] = {}
+        batches = self._batches(episodes)
+        scored = [score_batch(part, [episodes[index] for index in batch]) for part, batch in batches]
+        return _in_order([batch for _, batch in batches], scored)
+
+    async def score_async(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
+        """Score each episode, in order; one call per part, all at the same time.
+
+        Raises:
+            RewardError: If a part cannot score its episodes at all.
+        """
+        batches = self._batches(episodes)
+        scored = await score_concurrently([(part, [episodes[index] for index in batch]) for part, batch in batches])
+        return _in_order([batch for _, batch in batches], scored)
+
+    def _batches(self, episodes: Sequence[Episode]) -> list[tuple[Reward, list[int]]]:
+        """Each part with the places of its episodes."""
+        batches: dict[int, tuple[Reward, list[int]]] = {}
         for index, episode in enumerate(episodes):
-            batches.setdefault(id(self.parts[episode.task.mode]), []).append(index)
-        outputs: dict[int, RewardOutput] = {}
-        for batch in batches.values():
-            part = self.parts[episodes[batch[0]].task.mode]
-            outputs.update(zip(batch, score_batch(part, [episodes[index] for index in batch]), strict=True))
-        return [outputs[index] for index in range(len(episodes))]
+            part = self.parts[episode.task.mode]
+            batches.setdefault(id(part), (part, []))[1].append(index)
+        return list(batches.values())
 
 
-def _prefixed(prefix: str, names: Iterable[str]) -> list[str]:
-    return [f"{prefix}.{name}" for name in names]
-
-
-def _read(parts: Parts) -> tuple[tuple[Reward, float], ...]:
-    pairs = parts.items() if isinstance(parts, Mapping) else parts
-    read = []
-    for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise ConfigurationError(f"WeightedSum part {pair!r} should be a reward and its weight, ('edit', 0.9).")
-        reward, weight = pair
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise ConfigurationError(f"WeightedSum weight {weight!r} of {reward!r} should be a finite number.")
-        read.append((get_reward(reward), float(weight)))
-    return tuple(read)
+def _in_order(batches: Sequence[Sequence[int]], scored: Sequence[Sequence[RewardOutput]]) -> list[RewardOutput]:
+    found = {
+        index: output
+        for batch, outputs in zip(batches, scored, strict=True)
+        for index, output in zip(batch, outputs, strict=True)
+    }
+    return [found[index] for index in range(len(found))]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import pickle
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from retouch_gym.errors import RewardError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer, get_renderer
-from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch, score_one
+from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch, score_batch_async, score_one
 from retouch_gym.tasks import Episode, Turn
 from retouch_gym.testing.doubles import BrokenPhoto, TinyDataset, TinyRenderer, make_episode
 from retouch_gym.types import ToolCall
@@ -29,10 +31,13 @@ def check_reward(
     """Check that a reward keeps the contract of `Reward`.
 
     A batch scores as its episodes do alone, in their order; every output is finite, inside `range` and
-    carries the `components`; scoring again gives the same; the expert's edit scores higher than the
-    untouched photo; an episode that cannot be scored yields an error instead of a number, raises
+    carries the `components`; scoring again, or with `score_async`, gives the same; the expert's edit scores higher
+    than the untouched photo; an episode that cannot be scored yields an error instead of a number, raises
     `RewardError` when asked for alone, and leaves its neighbours as they are; an empty batch gives an empty
     list; the reward survives pickling.
+
+    Where `Reward.scope` is ``"group"``, a batch scores as its groups do alone, whatever the order inside a group, and
+    an episode alone in its group yields an error.
 
     Args:
         reward: Name or object.
@@ -51,7 +56,11 @@ def check_reward(
     for output in together:
         _check_output(judge, output)
     _check_same(judge, together, score_batch(judge, episodes), "scored again")
-    _check_same(judge, together, [score_one(judge, episode) for episode in episodes], "scored alone")
+    _check_same(judge, together, _in_a_loop(judge, episodes), "scored asynchronously")
+    if judge.scope == "group":
+        _check_groups(judge, chosen, together)
+    else:
+        _check_same(judge, together, [score_one(judge, episode) for episode in episodes], "scored alone")
     _check_same(judge, together[::-1], score_batch(judge, episodes[::-1]), "scored in reverse order")
     copy = pickle.loads(pickle.dumps(judge))
     _check_same(judge, together, score_batch(copy, episodes), "scored by a pickled copy")
@@ -62,7 +71,7 @@ def check_reward(
             f"no more than the untouched photo's {worse.value}."
         )
     assert judge.score([]) == [], f"{judge.name}: an empty batch should give an empty list."
-    failing = broken if broken is not None else _without_reference(episodes[0]) if judge.needs_reference else None
+    failing = broken if broken is not None else _without_reference(judge, episodes[0])
     if failing is not None:
         _check_failure(judge, failing, episodes[:2], together[:2])
 
@@ -84,9 +93,32 @@ def synthetic_pairs(renderer: Renderer, count: int = 3) -> list[tuple[Episode, E
     ]
 
 
-def _without_reference(episode: Episode) -> Episode:
-    task = dataclasses.replace(episode.task, id=f"{episode.task.id}/broken", reference=BrokenPhoto())
-    return dataclasses.replace(episode, task=task)
+def _in_a_loop(reward: Reward, episodes: Sequence[Episode]) -> list[RewardOutput]:
+    # A thread of its own, as whoever checks may have a loop that is running (a notebook).
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, score_batch_async(reward, episodes)).result()
+
+
+def _check_groups(reward: Reward, pairs: Sequence[tuple[Episode, Episode]], together: Sequence[RewardOutput]) -> None:
+    ids = [pair[0].task.id for pair in pairs]
+    assert len(set(ids)) == len(ids), f"{reward.name} ranks the episodes of a task: give one pair for each task."
+    apart = [output for pair in pairs for output in score_batch(reward, list(pair))]
+    _check_same(reward, together, apart, "with each group scored alone")
+    mixed = [*(pair[1] for pair in pairs), *(pair[0] for pair in pairs)]
+    _check_same(
+        reward, [*together[1::2], *together[0::2]], score_batch(reward, mixed), "with its groups' episodes mixed"
+    )
+    output = score_batch(reward, [pairs[0][0]])[0]
+    assert not output.valid, f"{reward.name}: an episode alone in its group got the value {output.value}."
+
+
+def _without_reference(reward: Reward, episode: Episode) -> Episode | None:
+    """The episode with a reference that cannot be read, if the reward needs references; of the same group."""
+    if not reward.needs_reference:
+        return None
+    # In a group of its own it would fail for having no rivals.
+    name = episode.task.id if reward.scope == "group" else f"{episode.task.id}/broken"
+    return dataclasses.replace(episode, task=dataclasses.replace(episode.task, id=name, reference=BrokenPhoto()))
 
 
 def _check_output(reward: Reward, output: RewardOutput) -> None:
