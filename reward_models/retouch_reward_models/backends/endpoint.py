@@ -60,6 +60,10 @@ class _Settings:
             raise ConfigurationError(f"concurrency has to be 1 or more, got {self.concurrency}.")
         if self.api_key is not None and self.api_key_env is not None:
             raise ConfigurationError("Give api_key or api_key_env, not both.")
+        try:
+            json.dumps(self.extra_body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"extra_body has to be plain data that JSON can hold: {error}.") from error
 
 
 class OpenAICompatible(Backend):
