@@ -2,9 +2,10 @@
 
 from retouch_reward_models.judges.base import CaseJudge, Sampling, content_seed
 from retouch_reward_models.judges.edit_judge import EditJudge, Questions, SubScores, TwoQuestionJudge
+from retouch_reward_models.judges.edit_reward import Rater, Rating, TigerEditReward
 from retouch_reward_models.judges.editscore import EditScore
 from retouch_reward_models.judges.ensemble import Ensemble
-from retouch_reward_models.judges.pairwise import PairQuestion, PairwiseJudge, Preference
+from retouch_reward_models.judges.pairwise import PairQuestion, PairwiseJudge
 from retouch_reward_models.judges.unified_reward import UnifiedRewardEdit, UnifiedRewardEditPairs
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "Ensemble",
     "PairQuestion",
     "PairwiseJudge",
-    "Preference",
     "Questions",
+    "Rater",
+    "Rating",
     "Sampling",
     "SubScores",
+    "TigerEditReward",
     "TwoQuestionJudge",
     "UnifiedRewardEdit",
     "UnifiedRewardEditPairs",

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from retouch_gym.chat import Message, system_message, user_message
-from retouch_gym.errors import ConfigurationError, ImageError
+from retouch_gym.errors import ConfigurationError, ImageError, RewardError
+from retouch_gym.rewards.pairwise import Pair, PairwiseReward, Preference
+from retouch_gym.tasks import Episode
 from retouch_gym.types import JSON, Image
 from retouch_reward_models.asking import Asked, ask
 from retouch_reward_models.backends.base import Backend, ChatReply, ChatRequest
-from retouch_reward_models.cases import Case
+from retouch_reward_models.cases import Case, case_of
+from retouch_reward_models.errors import BackendError
 from retouch_reward_models.judges.answers import read_choice, read_object, read_words
 from retouch_reward_models.judges.base import Sampling, check_positive
 from retouch_reward_models.judges.edit_judge import FIELD
 from retouch_reward_models.quoting import DATA_RULE, quote
-
-
-@dataclass(frozen=True)
-class Preference:
-    """What came of comparing two edits.
-
-    Args:
-        value: −1..1; above 0 the first is better, below 0 the second, 0 is a tie. None if it could not be judged.
-        error: Why not; None if it could.
-        details: JSON-able. ``orders``: the preference for the first edit when it was shown first, and when it was
-            shown second; ``agree``: whether the two are the same; ``rationale`` of both, ``attempts``, ``seconds``.
-    """
-
-    value: float | None
-    error: str | None = None
-    details: Mapping[str, JSON] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if (self.value is None) == (self.error is None):
-            raise ValueError(f"Preference needs either a value or an error, got {self.value!r} and {self.error!r}.")
 
 
 @dataclass(frozen=True)
@@ -56,9 +39,14 @@ class PairQuestion:
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer: −1..1 for the edit shown first, and why."""
+    """One answer.
 
-    value: float
+    Args:
+        first: 1 if the edit shown first is better, 0 if the other is, 0.5 for a tie.
+        rationale: Why, in the judge's words.
+    """
+
+    first: float
     rationale: str
 
 
@@ -80,7 +68,7 @@ PAIR_QUESTION = PairQuestion(
 )
 """The words of `PairwiseJudge`, ours."""
 
-_CHOICES = {"A": 1.0, "B": -1.0, "tie": 0.0}
+_CHOICES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 
 
 def read_pair(reply: ChatReply) -> Choice:
@@ -94,13 +82,16 @@ def read_pair(reply: ChatReply) -> Choice:
     return Choice(_CHOICES[better], read_words(found["rationale"], "rationale"))
 
 
-class PairwiseJudge:
+class PairwiseJudge(PairwiseReward):
     """A vision-language model that says which of two edits follows the instruction better.
 
     Every pair is asked about in both orders, and the preference is the mean of the two answers, so that a judge that
-    likes whatever comes first gains nothing by it: its two answers cancel to a tie, and ``agree`` is False. All
+    likes whatever comes first gains nothing by it: its two answers cancel to 0.5, and ``agree`` is False. All
     questions of a batch go to the backend in one call of `complete` for each attempt. If either order cannot be read,
     the pair is an error: half an answer is a biased one.
+
+    Details: ``orders``, the verdict on the first edit when it was shown first and when it was shown second; ``agree``,
+    whether the two are the same; ``rationale`` of both; ``attempts`` and ``seconds`` over both.
 
     Args:
         backend: Who answers.
@@ -111,6 +102,9 @@ class PairwiseJudge:
         max_tokens: Most tokens of an answer.
         name: Short name.
     """
+
+    # Both orders are asked, so swapping a pair turns the verdict round exactly.
+    symmetric = True
 
     def __init__(
         self,
@@ -131,7 +125,14 @@ class PairwiseJudge:
         self.max_tokens = check_positive("max_tokens", max_tokens)
         self.name = name
 
-    def compare(self, cases: Sequence[Case]) -> list[Preference]:
+    def compare(self, pairs: Sequence[Pair]) -> list[Preference]:
+        """See `PairwiseReward.compare`. The instruction and the photo before are the first episode's."""
+        try:
+            return self.compare_cases([_pair_case(*pair) for pair in pairs])
+        except BackendError as error:
+            raise RewardError(f"Judge {self.name!r} cannot reach its model: {error}") from error
+
+    def compare_cases(self, cases: Sequence[Case]) -> list[Preference]:
         """Which of two edits is better, for each case, in order.
 
         Args:
@@ -170,7 +171,7 @@ class PairwiseJudge:
 
 
 def merge(straight: Asked[Choice], swapped: Asked[Choice]) -> Preference:
-    """The mean preference for the first edit over both orders; an error if either order could not be read.
+    """The mean verdict on the first edit over both orders; an error if either order could not be read.
 
     Args:
         straight: The answer with the first edit shown first.
@@ -183,7 +184,12 @@ def merge(straight: Asked[Choice], swapped: Asked[Choice]) -> Preference:
     if straight.result is None or swapped.result is None:
         parts = (("in order", straight.problem), ("swapped", swapped.problem))
         return Preference(None, "; ".join(f"{how}: {problem}" for how, problem in parts if problem), details)
-    orders = [straight.result.value, 0.0 - swapped.result.value]
+    orders = [straight.result.first, 1.0 - swapped.result.first]
     rationale = [straight.result.rationale, swapped.result.rationale]
     details |= {"orders": orders, "agree": orders[0] == orders[1], "rationale": rationale}
     return Preference(sum(orders) / 2, details=details)
+
+
+def _pair_case(first: Episode, second: Episode) -> Case:
+    case = case_of(first)
+    return Case(case.instruction, case.before, (first.image, second.image), case.task_id)

@@ -50,7 +50,7 @@ def read_rank(reply: ChatReply) -> Choice:
     """
     text = read_text(reply)
     last = text.strip().rpartition("\n")[2]
-    found = [value for pattern, value in ((_FIRST, 1.0), (_SECOND, -1.0), (_EQUAL, 0.0)) if pattern.search(last)]
+    found = [value for pattern, value in ((_FIRST, 1.0), (_SECOND, 0.0), (_EQUAL, 0.5)) if pattern.search(last)]
     if len(found) != 1:
         raise VerdictError(
             f"the last line of the answer names {len(found)} verdicts, expected exactly one of 'Edited image 1 is "
@@ -69,7 +69,8 @@ def read_pair_scores(reply: ChatReply) -> Choice:
     scores = [float(number.replace("−", "-")) for number in _DECIMAL.findall(text)]
     if len(scores) != 2:
         raise VerdictError(f"the answer holds {len(scores)} numbers with a decimal point, expected two, one an image")
-    return Choice(float(scores[0] > scores[1]) - float(scores[0] < scores[1]), text)
+    first = 0.5 if scores[0] == scores[1] else float(scores[0] > scores[1])
+    return Choice(first, text)
 
 
 class UnifiedRewardEdit(EditScore):

@@ -8,7 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from retouch_gym.chat import photos_of
+from retouch_gym.errors import RewardError
+from retouch_gym.rewards.pairwise import compare_batch
+from retouch_gym.testing.doubles import TinyRenderer
+from retouch_gym.testing.rewards import synthetic_pairs
 from retouch_reward_models.backends.base import ChatFailure, ChatReply, ChatRequest
+from retouch_reward_models.errors import BackendError
 from retouch_reward_models.judges import PairwiseJudge, UnifiedRewardEditPairs
 
 
@@ -28,10 +33,10 @@ def says(text: str):
 
 def test_a_judge_with_an_opinion_is_followed_in_both_orders(doubles: SimpleNamespace) -> None:
     case = doubles.make_case(candidates=2)
-    for number, expected in ((0, 1.0), (1, -1.0)):
+    for number, expected in ((0, 1.0), (1, 0.0)):
         judge = PairwiseJudge(doubles.ScriptedBackend(likes(case.candidates[number].tobytes())))
-        found = judge.compare([case])[0]
-        assert found.value == expected
+        found = judge.compare_cases([case])[0]
+        assert found.first == expected
         assert found.details["orders"] == [expected, expected]
         assert found.details["agree"] is True
 
@@ -39,23 +44,23 @@ def test_a_judge_with_an_opinion_is_followed_in_both_orders(doubles: SimpleNames
 @pytest.mark.parametrize("better", ["A", "B"])
 def test_liking_a_place_gains_nothing(doubles: SimpleNamespace, better: str) -> None:
     backend = doubles.ScriptedBackend(says(json.dumps({"rationale": "r", "better": better})))
-    found = PairwiseJudge(backend).compare([doubles.make_case(candidates=2)])[0]
-    assert found.value == 0.0
+    found = PairwiseJudge(backend).compare_cases([doubles.make_case(candidates=2)])[0]
+    assert found.first == 0.5
     assert found.details["agree"] is False
 
 
 def test_a_tie_in_one_order_is_half_a_preference(doubles: SimpleNamespace) -> None:
     case = doubles.make_case(candidates=2)
     backend = doubles.ScriptedBackend(likes(case.candidates[0].tobytes(), ("A", "tie")))
-    found = PairwiseJudge(backend).compare([case])[0]
-    assert found.value == 0.5
-    assert found.details["orders"] == [1.0, 0.0]
+    found = PairwiseJudge(backend).compare_cases([case])[0]
+    assert found.first == 0.75
+    assert found.details["orders"] == [1.0, 0.5]
 
 
 def test_shows_source_and_both_edits_in_both_orders_in_one_call(doubles: SimpleNamespace) -> None:
     backend = doubles.ScriptedBackend(says('{"rationale": "", "better": "tie"}'))
     cases = [doubles.make_case(seed, candidates=2) for seed in range(3)]
-    PairwiseJudge(backend).compare(cases)
+    PairwiseJudge(backend).compare_cases(cases)
     assert len(backend.calls) == 1
     shown = [[photo.tobytes() for photo in photos_of(request.messages)] for request in backend.calls[0]]
     before, one, other = (photo.tobytes() for photo in (cases[1].before, *cases[1].candidates))
@@ -64,8 +69,8 @@ def test_shows_source_and_both_edits_in_both_orders_in_one_call(doubles: SimpleN
 
 @pytest.mark.parametrize("text", ["A", '{"better": "A"}', '{"rationale": "r", "better": "a"}', '{"rationale": 1}'])
 def test_unreadable_answers_are_errors_not_ties(doubles: SimpleNamespace, text: str) -> None:
-    found = PairwiseJudge(doubles.ScriptedBackend(says(text))).compare([doubles.make_case(candidates=2)])[0]
-    assert found.value is None
+    found = PairwiseJudge(doubles.ScriptedBackend(says(text))).compare_cases([doubles.make_case(candidates=2)])[0]
+    assert found.first is None
     assert found.error is not None
 
 
@@ -79,16 +84,16 @@ def test_one_order_alone_is_no_verdict_and_neighbours_stay(doubles: SimpleNamesp
         return ChatFailure("server", "500") if swapped else fair(request)
 
     alone = doubles.make_case(9, candidates=1)
-    found = PairwiseJudge(doubles.ScriptedBackend(answer)).compare([cases[0], alone, cases[1]])
+    found = PairwiseJudge(doubles.ScriptedBackend(answer)).compare_cases([cases[0], alone, cases[1]])
     assert found[0].error == "swapped: server: 500"
     assert found[1].error is not None
-    assert found[2].value == -1.0
+    assert found[2].first == 0.0
 
 
 RANKS = [
     ("Edited image 1 is better", 1.0),
-    ("Image 1 keeps more detail.\n**Edited image 2 is better.**", -1.0),
-    ("Both edited images are equally good.", 0.0),
+    ("Image 1 keeps more detail.\n**Edited image 2 is better.**", 0.0),
+    ("Both edited images are equally good.", 0.5),
     ("Edited image 1 is better. Edited image 2 is better.", None),
     ("Edited image 1 is better.\nI am not sure.", None),
     ("Edited image 12 is better", None),
@@ -99,20 +104,20 @@ RANKS = [
 @pytest.mark.parametrize(("text", "value"), RANKS)
 def test_unified_reward_ranks_by_its_last_line(doubles: SimpleNamespace, text: str, value: float | None) -> None:
     judge = UnifiedRewardEditPairs(doubles.ScriptedBackend(says(text)), "rank")
-    found = judge.compare([doubles.make_case(candidates=2)])[0]
+    found = judge.compare_cases([doubles.make_case(candidates=2)])[0]
     if value is None:
         assert found.error is not None
         assert "verdicts" in found.error
     else:
         # The same words whatever the order: a preference for a place, unless it is a tie.
-        assert found.details["orders"] == [value, 0.0 - value]
+        assert found.details["orders"] == [value, 1.0 - value]
 
 
 SCORES = [
     ("Image 1: 3.25, image 2: 2.10", 1.0),
-    ("Image 1: -3.25\nImage 2: -2.10", -1.0),
-    ("Image 1: −1.5, image 2: 1.0.", -1.0),
-    ("2.0 and 2.00", 0.0),
+    ("Image 1: -3.25\nImage 2: -2.10", 0.0),
+    ("Image 1: −1.5, image 2: 1.0.", 0.0),
+    ("2.0 and 2.00", 0.5),
     ("Image 1 scores 3, image 2 scores 2", None),
     ("1.0, 2.0 and 3.0", None),
     ("version 1.2.3 and 4.5", None),
@@ -122,16 +127,37 @@ SCORES = [
 @pytest.mark.parametrize(("text", "value"), SCORES)
 def test_unified_reward_reads_two_signed_scores(doubles: SimpleNamespace, text: str, value: float | None) -> None:
     judge = UnifiedRewardEditPairs(doubles.ScriptedBackend(says(text)), "score")
-    found = judge.compare([doubles.make_case(candidates=2)])[0]
+    found = judge.compare_cases([doubles.make_case(candidates=2)])[0]
     if value is None:
         assert found.error is not None
         assert "decimal point" in found.error
     else:
-        assert found.details["orders"] == [value, 0.0 - value]
+        assert found.details["orders"] == [value, 1.0 - value]
+
+
+def test_compares_episodes_as_a_pairwise_reward(doubles: SimpleNamespace) -> None:
+    expert, untouched = synthetic_pairs(TinyRenderer(), 1)[0]
+
+    def answer(request: ChatRequest) -> str:
+        before, first, _ = photos_of(request.messages)
+        return json.dumps({"rationale": "r", "better": "B" if (before == first).all() else "A"})
+
+    backend = doubles.ScriptedBackend(answer)
+    found = compare_batch(PairwiseJudge(backend), [(expert, untouched), (untouched, expert)])
+    assert [preference.first for preference in found] == [1.0, 0.0]
+    assert [len(call) for call in backend.calls] == [4]
+
+
+def test_a_backend_that_cannot_be_used_is_a_reward_error(doubles: SimpleNamespace) -> None:
+    def answer(request: ChatRequest) -> str:
+        raise BackendError("no model")
+
+    with pytest.raises(RewardError, match="no model"):
+        PairwiseJudge(doubles.ScriptedBackend(answer)).compare(synthetic_pairs(TinyRenderer(), 1))
 
 
 def test_an_answer_that_was_cut_off_is_an_error(doubles: SimpleNamespace) -> None:
     backend = doubles.ScriptedBackend(lambda _: ChatReply("Edited image 1 is better", complete=False))
-    found = UnifiedRewardEditPairs(backend).compare([doubles.make_case(candidates=2)])[0]
+    found = UnifiedRewardEditPairs(backend).compare_cases([doubles.make_case(candidates=2)])[0]
     assert found.error is not None
     assert "cut off" in found.error
