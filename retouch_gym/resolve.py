@@ -43,7 +43,7 @@ def locate(name: str, builtin: Mapping[str, str], kind: str) -> Any:
     )
 
 
-def resolve(name: str, builtin: Mapping[str, str], kind: str, expected: type, **kwargs: Any) -> Any:
+def resolve(name: str, builtin: Mapping[str, str], kind: str, expected: type, /, **kwargs: Any) -> Any:
     """The instance behind a name; a class or factory found there is called with `kwargs`.
 
     Raises:
@@ -56,7 +56,7 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, expected: type, **
     return value
 
 
-def build(value: Any, builtin: Mapping[str, str], kind: str, expected: type, **kwargs: Any) -> Any:
+def build(value: Any, builtin: Mapping[str, str], kind: str, expected: type, /, **kwargs: Any) -> Any:
     """`value` itself if it is an `expected`, otherwise the instance behind the name, made with `kwargs`.
 
     Raises:

@@ -244,9 +244,9 @@ def tool_environment(
             ``get_reward``, private or no Python name).
         DatasetError: If the dataset cannot be found or is empty.
     """
-    if options.get("reward_at", "end") != "end":
+    if options.get("reward_mode", "final") != "final":
         raise ConfigurationError(
-            f"reward_at is {options['reward_at']!r}; TRL takes one reward for a whole rollout. Leave it at 'end'."
+            f"reward_mode is {options['reward_mode']!r}; TRL takes one reward for a whole rollout. Leave it at 'final'."
         )
     view = BlockView(image_feedback, longest, request, tuple(special_tokens))
     options["on_reward_error"] = on_reward_error

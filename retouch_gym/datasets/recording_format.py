@@ -52,7 +52,8 @@ class Header(_Model):
     toolset: str
     renderer: str
     reward: str
-    reward_at: Literal["end", "turn"]
+    reward_mode: Literal["final", "delta"]
+    discount: float
     max_turns: int
     answer_format: str | None
 

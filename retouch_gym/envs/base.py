@@ -10,9 +10,10 @@ from gymnasium import logger
 
 from retouch_gym.datasets.base import Dataset
 from retouch_gym.envs.drawing import as_picture, as_text
-from retouch_gym.envs.engine import Outcome, Slot, one_of, running
+from retouch_gym.envs.engine import one_of
 from retouch_gym.envs.options import EnvOptions, make_engine
 from retouch_gym.envs.session import Session
+from retouch_gym.envs.slots import Outcome, Slot, running
 from retouch_gym.envs.state import dump_slot, load_slot
 from retouch_gym.envs.view import View
 from retouch_gym.errors import ConfigurationError
@@ -96,15 +97,18 @@ class BaseRetouchEnv(gymnasium.Env[Any, Any]):
             The observation, and an info with ``task_id``, ``kind`` and ``tool_error`` (None).
 
         Raises:
-            ConfigurationError: For an unknown option, or a task without the reference that the reward needs.
+            ConfigurationError: For an unknown option, a task without the reference that the reward needs, or a reward
+                that ranks groups, of which a single environment sees one episode.
             DatasetError: If there is no such task.
             ImageError: If its photo cannot be read.
             RendererError: If the photo cannot be rendered.
         """
-        super().reset(seed=seed)
-        self._slot.rng = self.np_random
-        index = self.engine.choose(self._slot, options or {})
-        self.engine.begin([self._slot], [index])
+        if self.reward.scope == "group":
+            raise ConfigurationError(
+                f"Reward {self.reward.name!r} ranks the episodes of a task, and a single environment plays one. Use "
+                "gymnasium.make_vec(…, num_envs=8, group_size=8), or GRPO's runner, which scores groups whole."
+            )
+        self._begin(seed, options or {})
         return self.engine.observe(self._slot), self.engine.info(self._slot)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -167,13 +171,14 @@ class BaseRetouchEnv(gymnasium.Env[Any, Any]):
             options: Which task.
 
         Raises:
-            ConfigurationError: See `reset`, as for all further errors.
+            ConfigurationError: For an unknown option, or a task without the reference that the reward needs.
             DatasetError: If there is no such task.
             ImageError: If its photo cannot be read.
             RendererError: If the photo cannot be rendered.
         """
         first = self.spawn()
-        first.reset(seed=seed, options=dict(options or {}))
+        first._begin(seed, options or {})
+        first._slot.group = object()
         return [first, *(first.spawn(same_state=True) for _ in range(count - 1))]
 
     def render(self) -> Any:
@@ -198,6 +203,11 @@ class BaseRetouchEnv(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Drop cached photos."""
         self.engine.close()
+
+    def _begin(self, seed: int | None, options: Mapping[str, Any]) -> None:
+        super().reset(seed=seed)
+        self._slot.rng = self.np_random
+        self.engine.begin([self._slot], [self.engine.choose(self._slot, options)])
 
     def _started(self, purpose: str) -> Session:
         return running(self._slot, ended=True, purpose=purpose)

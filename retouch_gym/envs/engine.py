@@ -6,72 +6,32 @@ one, bit for bit.
 
 from __future__ import annotations
 
-import copy
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from collections import UserDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
-import gymnasium
 import numpy as np
 
 from retouch_gym.datasets.base import Dataset
+from retouch_gym.envs.scoring import REWARD_MODES, RewardMode, Scorer
 from retouch_gym.envs.session import Session
+from retouch_gym.envs.slots import Outcome, Slot, peek, running
 from retouch_gym.envs.sources import Source, SourceCache
 from retouch_gym.envs.view import Rules, View
-from retouch_gym.errors import ConfigurationError, DatasetError, ImageError, RendererError, RetouchError, RewardError
+from retouch_gym.envs.workers import Workers
+from retouch_gym.errors import ConfigurationError, DatasetError, ImageError, RendererError, RetouchError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
-from retouch_gym.rewards.base import Reward, RewardOutput, score_batch
-from retouch_gym.tasks import Episode
+from retouch_gym.rewards.base import Reward, RewardOutput
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import Image
 from retouch_gym.users.base import User
 
-Result = TypeVar("Result")
 OnError: TypeAlias = Literal["raise", "truncate"]
-RewardAt: TypeAlias = Literal["end", "turn"]
 
 RESET_OPTIONS = ("task_id", "index")
 """Options that `reset` takes."""
-
-
-@dataclass
-class Slot:
-    """A place where one episode after the other is played.
-
-    Args:
-        rng: What draws the tasks.
-        session: The episode; None before the first.
-        index: Its task's index in the dataset.
-        over: Whether it ended.
-        value: The reward of the photo as it is, where turns are paid.
-        user_seed: Seed of the user's words.
-    """
-
-    rng: np.random.Generator
-    session: Session | None = None
-    index: int = -1
-    over: bool = False
-    value: float = 0.0
-    user_seed: int = 0
-
-    def branch(self) -> Slot:
-        """Another place for the same episode, to go on from here differently. Photos are shared, not copied."""
-        session = None if self.session is None else self.session.branch()
-        return replace(self, rng=copy.deepcopy(self.rng), session=session)
-
-
-@dataclass
-class Outcome:
-    """What one step came to."""
-
-    reward: float = 0.0
-    terminated: bool = False
-    truncated: bool = False
-    info: dict[str, Any] = field(default_factory=dict)
 
 
 class Engine:
@@ -87,7 +47,8 @@ class Engine:
         user: User | None,
         view: View,
         max_turns: int,
-        reward_at: RewardAt,
+        reward_mode: RewardMode,
+        discount: float,
         on_reward_error: OnError,
         cache_mb: float,
         prefetch: bool = False,
@@ -95,10 +56,8 @@ class Engine:
     ) -> None:
         if not isinstance(max_turns, int) or max_turns < 1:
             raise ConfigurationError(f"max_turns is {max_turns!r}; expected a whole number of at least 1.")
-        if not isinstance(threads, int) or threads < 1:
-            raise ConfigurationError(f"threads is {threads!r}; expected a whole number of at least 1.")
         one_of("on_reward_error", on_reward_error, ("raise", "truncate"))
-        one_of("reward_at", reward_at, ("end", "turn"))
+        one_of("reward_mode", reward_mode, REWARD_MODES)
         if toolset.name not in renderer.toolsets:
             raise ConfigurationError(
                 f"Renderer {renderer.name!r} cannot render toolset {toolset.name!r}; "
@@ -107,14 +66,11 @@ class Engine:
         if len(dataset) == 0:
             raise DatasetError(f"Dataset {dataset.name!r} (split {dataset.split!r}) has no tasks.")
         self.toolset, self.dataset, self.reward, self.renderer = toolset, dataset, reward, renderer
-        self.user, self.max_turns = user, max_turns
-        self.reward_at, self.on_reward_error, self.threads = reward_at, on_reward_error, threads
+        self.user, self.max_turns, self.on_reward_error = user, max_turns, on_reward_error
+        self.workers = Workers(threads)
+        self.scorer = Scorer(reward, renderer, reward_mode, discount, max_turns, self.workers)
         self.sources = SourceCache(dataset, round(cache_mb * 2**20), prefetch=prefetch)
         self.view = view.bind(Rules(toolset, max_turns, dataset.modes))
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None}
 
     def choose(self, slot: Slot, options: Mapping[str, Any]) -> int:
         """The index of the task that the options name, or a drawn one.
@@ -152,7 +108,7 @@ class Engine:
             if image is None:
                 raise next(iter(failures.values()))
             session.show(image)
-        values = self._start_values(sessions)
+        values = self.scorer.first_values(sessions, strict=self.on_reward_error == "raise")
         for slot, session, index, value in zip(slots, sessions, indices, values, strict=True):
             slot.session, slot.index, slot.over, slot.value = session, index, False, value
             slot.user_seed = int(slot.rng.integers(2**31)) if self.user is not None else 0
@@ -193,7 +149,7 @@ class Engine:
                 sessions[number].show(image)
         if self.user is not None:
             self._ask_user(self.user, slots, failures)
-        outputs = self._score(sessions, failures)
+        outputs = self.scorer.score(slots, failures)
         for number in failures:
             # Raised or truncated, there is no way on from here: the photo no longer matches the recipe.
             slots[number].over = True
@@ -213,9 +169,7 @@ class Engine:
     def close(self) -> None:
         """Stop background threads and drop cached photos."""
         self.sources.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+        self.workers.close()
 
     def _open(self, index: int) -> Session:
         source = self.sources.get(index)
@@ -232,15 +186,6 @@ class Engine:
         keep, photo = self.view.keeps_photos, source.photo
         return Session.start(self.toolset, self.max_turns, source.task, photo, keep_photos=keep, memo=source.memo)
 
-    def _start_values(self, sessions: Sequence[Session]) -> list[float]:
-        if self.reward_at == "end":
-            return [0.0] * len(sessions)
-        outputs = score_batch(self.reward, [session.episode(self.renderer) for session in sessions])
-        for session, output in zip(sessions, outputs, strict=True):
-            if output.error is not None and self.on_reward_error == "raise":
-                raise RewardError(self._blame(session, output.error))
-        return [0.0 if output.value is None else output.value for output in outputs]
-
     def _render(self, sessions: Sequence[Session]) -> tuple[list[Image | None], dict[int, RetouchError]]:
         """The photo of each session, None where it failed, and why."""
         return self.render([session.source for session in sessions], [session.recipe for session in sessions])
@@ -250,7 +195,7 @@ class Engine:
     ) -> tuple[list[Image | None], dict[int, RetouchError]]:
         """Render a batch, on several threads if asked to; find out whose fault it is where it fails."""
         try:
-            rendered: list[Image] = self._in_threads(self.renderer.render, photos, recipes)
+            rendered: list[Image] = self.workers.call(self.renderer.render, photos, recipes)
             return [*rendered], {}
         except (RendererError, ImageError):
             pass
@@ -263,22 +208,6 @@ class Engine:
                 images.append(None)
                 failures[number] = error
         return images, failures
-
-    def _in_threads(self, function: Callable[..., list[Result]], *batches: Sequence[Any]) -> list[Result]:
-        """`function` of parts of the batches, on as many threads as asked for; the results in order."""
-        count = len(batches[0])
-        if self.threads == 1 or count < 2:
-            return function(*batches)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="retouch-worker")
-        shares = [[batch[start :: self.threads] for start in range(self.threads)] for batch in batches]
-        done = list(self._pool.map(function, *shares))
-        return [done[number % self.threads][number // self.threads] for number in range(count)]
-
-    def _score_all(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
-        if not self.reward.splits:
-            return score_batch(self.reward, episodes)
-        return self._in_threads(partial(score_batch, self.reward), episodes)
 
     def _ask_user(self, user: User, slots: Sequence[Slot], failures: Mapping[int, RetouchError]) -> None:
         asked = []
@@ -294,70 +223,27 @@ class Engine:
         for (_, session), reply in zip(asked, replies, strict=True):
             session.hear(reply)
 
-    def _score(self, sessions: Sequence[Session], failures: dict[int, RetouchError]) -> dict[int, RewardOutput]:
-        """The outputs of the sessions to be scored; adds to `failures`."""
-        due = [
-            number
-            for number, session in enumerate(sessions)
-            if number not in failures and (session.over or self.reward_at == "turn")
-        ]
-        if not due:
-            return {}
-        episodes = [sessions[number].episode(self.renderer) for number in due]
-        try:
-            outputs = self._score_all(episodes)
-        except RewardError as error:
-            failures.update(dict.fromkeys(due, error))
-            return {}
-        for number, output in zip(due, outputs, strict=True):
-            if output.error is not None:
-                failures[number] = RewardError(self._blame(sessions[number], output.error))
-        return dict(zip(due, outputs, strict=True))
-
-    def _blame(self, session: Session, error: str) -> str:
-        return f"Reward {self.reward.name!r} could not score task {session.task.id!r}: {error}"
-
     def _outcome(self, slot: Slot, output: RewardOutput | None, failure: RetouchError | None) -> Outcome:
         session = running(slot, ended=True)
         info = self.info(slot)
         if failure is not None:
-            closing = self._closing(session, {}) | {"reward_valid": False, "reward_error": str(failure)}
+            closing = self._closing(session, output) | {"reward_valid": False, "reward_error": str(failure)}
             return Outcome(0.0, False, True, info | closing)
-        value = 0.0 if output is None or output.value is None else output.value
-        reward = value - slot.value if self.reward_at == "turn" else value
-        slot.value, slot.over = value if self.reward_at == "turn" else 0.0, session.over
+        reward = self.scorer.pay(slot, output)
+        slot.over = session.over
         if session.over and output is not None:
-            info |= self._closing(session, output.components) | {"reward_valid": True}
+            info |= self._closing(session, output) | {"reward_valid": True}
         return Outcome(reward, session.over, False, info)
 
-    def _closing(self, session: Session, components: Mapping[str, float]) -> dict[str, Any]:
-        return {"finished": session.finished, "recipe": session.recipe, "reward_components": dict(components)}
-
-
-def peek(rng: np.random.Generator, count: int) -> int:
-    """The index below `count` that a generator will draw next; the generator stays as it is."""
-    state = rng.bit_generator.state
-    index = int(rng.integers(count))
-    rng.bit_generator.state = state
-    return index
-
-
-def running(slot: Slot, *, ended: bool = False, purpose: str = "step") -> Session:
-    """The slot's session.
-
-    Args:
-        slot: The slot.
-        ended: Whether an episode that is over will do.
-        purpose: What for, for the message.
-
-    Raises:
-        ResetNeeded: If there is none, or it is over.
-    """
-    if slot.session is None:
-        raise gymnasium.error.ResetNeeded(f"Cannot {purpose} before the first reset. Call env.reset() first.")
-    if slot.over and not ended:
-        raise gymnasium.error.ResetNeeded("The episode is over. Call env.reset() to start the next one.")
-    return slot.session
+    def _closing(self, session: Session, output: RewardOutput | None) -> dict[str, Any]:
+        valid = output is not None and output.valid
+        return {
+            "finished": session.finished,
+            "recipe": session.recipe,
+            "reward_components": dict(output.components) if output is not None and valid else {},
+            # No dict: Gymnasium's vector environments would make an array of every key, whatever its type in each.
+            "reward_details": UserDict({} if output is None else output.details),
+        }
 
 
 def one_of(name: str, value: object, known: Iterable[object]) -> None:

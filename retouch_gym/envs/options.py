@@ -7,7 +7,8 @@ from typing import Any, TypedDict
 
 from retouch_gym.datasets.base import Dataset, get_dataset
 from retouch_gym.datasets.modes import ModeDataset
-from retouch_gym.envs.engine import Engine, OnError, RewardAt, one_of
+from retouch_gym.envs.engine import Engine, OnError, one_of
+from retouch_gym.envs.scoring import RewardMode
 from retouch_gym.envs.view import View
 from retouch_gym.renderers.base import Renderer, get_renderer
 from retouch_gym.rewards.base import Reward, get_reward
@@ -27,7 +28,8 @@ class EnvOptions(TypedDict, total=False):
     user_kwargs: Mapping[str, Any] | None
     reward: str | Reward
     reward_kwargs: Mapping[str, Any] | None
-    reward_at: RewardAt
+    reward_mode: RewardMode
+    discount: float
     renderer: str | Renderer
     max_turns: int
     on_reward_error: OnError
@@ -53,7 +55,8 @@ def make_engine(view: View, options: EnvOptions, *, prefetch: bool = False, thre
         dataset=_tasks(options),
         user=None if user is None else get_user(user, **(options.get("user_kwargs") or {})),
         max_turns=options.get("max_turns", 8),
-        reward_at=options.get("reward_at", "end"),
+        reward_mode=options.get("reward_mode", "final"),
+        discount=options.get("discount", 1.0),
         on_reward_error=options.get("on_reward_error", "raise"),
         cache_mb=options.get("cache_mb", 128),
         prefetch=prefetch,

@@ -14,9 +14,10 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
 from retouch_gym.envs.base import BaseRetouchEnv
-from retouch_gym.envs.engine import one_of, running
+from retouch_gym.envs.engine import one_of
 from retouch_gym.envs.options import EnvOptions
 from retouch_gym.envs.session import Session
+from retouch_gym.envs.slots import running
 from retouch_gym.envs.vector import VECTOR_OPTIONS, BaseRetouchVectorEnv
 from retouch_gym.envs.view import Rules, View
 from retouch_gym.errors import ConfigurationError

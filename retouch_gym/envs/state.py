@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from retouch_gym.envs.engine import Engine, Slot
+from retouch_gym.envs.engine import Engine
 from retouch_gym.envs.session import Moment, Session
+from retouch_gym.envs.slots import Slot
 from retouch_gym.errors import RetouchError, StateError
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.tasks import Turn
@@ -59,7 +60,8 @@ def load_slot(engine: Engine, state: Mapping[str, Any]) -> Slot:
         raise StateError(f"The state has version {found!r}; this release reads {VERSION}. Pass what get_state() gave.")
     _check_same(engine, state)
     try:
-        slot = Slot(_load_rng(state["rng"]), over=bool(state["over"]), value=float(state["value"]))
+        value = None if state["value"] is None else float(state["value"])
+        slot = Slot(_load_rng(state["rng"]), over=bool(state["over"]), value=value)
         slot.user_seed = int(state["user_seed"])
         if state["session"] is not None:
             slot.index = engine.dataset.index_of(state["task_id"])

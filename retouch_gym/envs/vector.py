@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from retouch_gym.envs.base import METADATA
 from retouch_gym.envs.drawing import as_picture, as_text
-from retouch_gym.envs.engine import Outcome, Slot, one_of, running
+from retouch_gym.envs.engine import one_of
 from retouch_gym.envs.options import EnvOptions, make_engine
+from retouch_gym.envs.slots import Outcome, Slot, running
 from retouch_gym.envs.state import dump_slot, load_slot
 from retouch_gym.envs.view import StructuredView, View
 from retouch_gym.errors import ConfigurationError, StateError
@@ -62,7 +63,11 @@ class BaseRetouchVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space = self.engine.view.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._slots = [Slot(rng) for rng in self._generators(None)]
+        if self.engine.reward.scope == "group" and group_size == 1:
+            raise ConfigurationError(
+                f"Reward {self.engine.reward.name!r} ranks the episodes of a task: give a group_size of at least 2."
+            )
+        self._slots = [Slot(rng, group=n // group_size) for n, rng in enumerate(self._generators(None))]
         self._observations: list[Any] = [None] * num_envs
         self.closed = False
 
@@ -182,6 +187,8 @@ class BaseRetouchVectorEnv(VectorEnv[Any, Any, Any]):
         if len(states) != self.num_envs:
             raise StateError(f"Got {len(states)} states for {self.num_envs} environments.")
         self._slots = [load_slot(self.engine, state) for state in states]
+        for number, slot in enumerate(self._slots):
+            slot.group = number // self.group_size
         self._observations = [self.engine.observe(slot) if slot.session else None for slot in self._slots]
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -209,6 +216,12 @@ class BaseRetouchVectorEnv(VectorEnv[Any, Any, Any]):
         array = np.asarray(mask)
         if array.dtype != np.bool_ or array.shape != (self.num_envs,) or not array.any():
             raise ConfigurationError(f"reset_mask is {mask!r}; expected {self.num_envs} bools, not all False.")
+        groups = array.reshape(-1, self.group_size)
+        if self.engine.reward.scope == "group" and (groups.any(axis=1) != groups.all(axis=1)).any():
+            raise ConfigurationError(
+                f"reset_mask cuts a group of {self.group_size}, which reward {self.engine.reward.name!r} has to score "
+                "whole. Reset all environments of a group or none."
+            )
         return array
 
     def _generators(self, seed: int | Sequence[int | None] | None) -> Iterator[Any]:

@@ -113,7 +113,7 @@ REWARDS: Mapping[str, str] = {
 """Short names of the rewards that come with the package."""
 
 
-def get_reward(reward: str | Reward, **kwargs: Any) -> Reward:
+def get_reward(reward: str | Reward, /, **kwargs: Any) -> Reward:
     """The reward of a short name, a ``"module:attribute"`` string, or itself.
 
     Args:

@@ -144,7 +144,8 @@ def header_of(env: BaseRetouchEnv | BaseRetouchVectorEnv) -> Header:
         toolset=engine.toolset.name,
         renderer=engine.renderer.name,
         reward=engine.reward.name,
-        reward_at=engine.reward_at,
+        reward_mode=engine.scorer.mode,
+        discount=engine.scorer.discount,
         max_turns=engine.max_turns,
         answer_format=view.answer_format.name if isinstance(view, ChatView) else None,
     )

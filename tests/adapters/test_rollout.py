@@ -77,7 +77,9 @@ def test_a_renderer_that_fails_is_told_at_the_end_and_scores_nothing():
 
 
 def test_turns_that_are_paid_add_up():
-    one, all_turns = (Rollout(RetouchEnv(reward_at=at), RetouchEnv().dataset.id_of(0), 0) for at in ("end", "turn"))
+    one, all_turns = (
+        Rollout(RetouchEnv(reward_mode=mode), RetouchEnv().dataset.id_of(0), 0) for mode in ("final", "delta")
+    )
     for rollout in (one, all_turns):
         rollout.answer({"tool_calls": [call("exposure", '{"value": 30}')]})
         rollout.settle()

@@ -319,7 +319,7 @@ def test_wrong_options_are_named() -> None:
     with pytest.raises(ConfigurationError, match="unknown field"):
         make(request="{photo}")
     with pytest.raises(ConfigurationError, match="one reward for a whole rollout"):
-        make(reward_at="turn")
+        make(reward_mode="delta")
     with pytest.raises(ConfigurationError, match="Rename it"):
         make(toolset=Toolset("iea", (Reset(),)))
 

@@ -25,7 +25,7 @@ from retouch_gym.envs.retouch import RetouchEnv
 from retouch_gym.envs.sliders import SlidersEnv, SlidersOptions
 from retouch_gym.images import save_image
 from retouch_gym.renderers import get_renderer
-from retouch_gym.rewards import REWARDS
+from retouch_gym.rewards import REWARDS, get_reward
 from retouch_gym.tasks import MODES
 from retouch_gym.users import USERS
 
@@ -66,7 +66,7 @@ def checked(env_id: str, **kwargs: Any) -> None:
 
 
 @pytest.mark.parametrize("env_id", ENV_IDS)
-@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("reward", [name for name in REWARDS if get_reward(name).scope == "episode"])
 def test_check_env_passes_with_every_reward(env_id: str, reward: str) -> None:
     task = reward if reward in MODES else None
     if task in IN_WORDS and env_id == SLIDERS:
@@ -83,7 +83,7 @@ def test_check_env_passes_in_every_task_with_and_without_a_user(env_id: str, tas
         if env_id == SLIDERS:
             task = [mode for mode in modes if mode not in IN_WORDS] or "edit"
         user = None if modes == IN_WORDS else user
-    checked(env_id, task=task, user=user, reward="task", reward_at="turn", **WORDY)
+    checked(env_id, task=task, user=user, reward="task", reward_mode="delta", **WORDY)
 
 
 @pytest.mark.parametrize("answer_format", ANSWER_FORMATS)

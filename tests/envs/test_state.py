@@ -56,7 +56,7 @@ def plain(step: Any) -> str:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=st.lists(actions, max_size=4), after=st.lists(actions, min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_a_restored_episode_goes_on_identically(before: list[Any], after: list[Any], seed: int) -> None:
-    kwargs: dict[str, Any] = {"reward": "edit", "reward_at": "turn", "user": "scripted"}
+    kwargs: dict[str, Any] = {"reward": "edit", "reward_mode": "delta", "user": "scripted"}
     env = make(**kwargs)
     env.reset(seed=seed)
     over = False

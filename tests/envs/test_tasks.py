@@ -152,7 +152,7 @@ class TestConversation:
 
 @pytest.mark.parametrize("reward", ["likeness", "edit", "pixel-distance"])
 def test_turns_that_are_paid_add_up(reward: str) -> None:
-    paid, once = make(reward=reward, reward_at="turn", max_turns=4), make(reward=reward, max_turns=4)
+    paid, once = make(reward=reward, reward_mode="delta", max_turns=4), make(reward=reward, max_turns=4)
     for env in (paid, once):
         env.reset(seed=6)
     actions = [ToolCall("exposure", {"value": value}) for value in (30, -10, 10, 5)]

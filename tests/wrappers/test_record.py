@@ -142,7 +142,7 @@ def test_an_episode_cut_off_before_its_reward_has_none(tmp_path: Path) -> None:
 
 
 def test_paid_turns_add_up(tmp_path: Path) -> None:
-    env = RecordEpisode(make(reward_at="turn"), tmp_path)
+    env = RecordEpisode(make(reward_mode="delta"), tmp_path)
     rewards, _ = play(env, [exposure(10), exposure(20), FINISH])
     (episode,) = read_episodes(tmp_path)
     assert [turn.reward for turn in episode.turns] == rewards

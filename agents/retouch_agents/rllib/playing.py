@@ -13,7 +13,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from retouch_agents.rllib.rollouts import GroupRequest
 from retouch_gym.envs.base import BaseRetouchEnv, step_together
-from retouch_gym.envs.engine import Outcome
+from retouch_gym.envs.slots import Outcome
 from retouch_gym.errors import ConfigurationError, RendererError, RewardError
 
 MAX_BATCH_BYTES = 2**29
@@ -87,17 +87,36 @@ def player_of(env: gymnasium.Env[Any, Any]) -> Player:
 
     Environments of ours take whole batches, unless a wrapper or a subclass has its own ``step`` or ``reset``, which
     a batch would go past.
+
+    Raises:
+        ConfigurationError: If the environment's reward ranks groups, and something wants to be asked one by one.
     """
-    inner: Any = env
-    while isinstance(inner, gymnasium.Wrapper):
-        kept = type(inner).step is gymnasium.Wrapper.step and type(inner).reset is gymnasium.Wrapper.reset
-        if not (kept or isinstance(inner, CHANGES_NOTHING)):
-            return OneByOne(env)
-        inner = inner.env
-    ours = isinstance(inner, BaseRetouchEnv)
-    if ours and type(inner).step is BaseRetouchEnv.step and type(inner).reset is BaseRetouchEnv.reset:
-        return Together(inner)
+    base: Any = env.unwrapped
+    if not isinstance(base, BaseRetouchEnv):
+        return OneByOne(env)
+    own = [type(layer).__name__ for layer in _layers(env) if _steps_itself(layer)]
+    if not own:
+        return Together(base)
+    if base.reward.scope == "group":
+        raise ConfigurationError(
+            f"{own[0]} has its own step or reset, so that answers are played one by one, and reward "
+            f"{base.reward.name!r} ranks groups, which have to be scored whole. Leave out {own[0]}."
+        )
     return OneByOne(env)
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """The wrappers from the outside in, and the environment itself."""
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def _steps_itself(layer: Any) -> bool:
+    kind: Any = BaseRetouchEnv if isinstance(layer, BaseRetouchEnv) else gymnasium.Wrapper
+    inherited = type(layer).step is kind.step and type(layer).reset is kind.reset
+    return not (inherited or isinstance(layer, CHANGES_NOTHING))
 
 
 class OneByOne:
