@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import PIL.Image
 import pytest
+from starlette.responses import JSONResponse
 
 from retouch_gym.chat import system_message, user_message
 from retouch_gym.errors import ConfigurationError
@@ -76,8 +77,6 @@ def test_what_is_asked_for_is_sent(server, endpoint: Make, asking: Asking) -> No
 
 def test_tokens_come_back_where_they_were_asked_for(server, endpoint: Make, asking: Asking, completing) -> None:
     def with_tokens(body: dict) -> object:
-        from starlette.responses import JSONResponse  # as in the server
-
         answer = completing("8")
         top = [{"token": "8", "logprob": -0.1}, {"token": "7", "logprob": -2.5}]
         answer["choices"][0]["logprobs"] = {"content": [{"token": "8", "logprob": -0.1, "top_logprobs": top}]}
@@ -170,8 +169,6 @@ def test_closing_and_going_on(server, endpoint: Make, asking: Asking) -> None:
 
 @pytest.mark.parametrize(("reason", "complete"), [("stop", True), (None, True), ("length", False)])
 def test_an_answer_that_was_cut_says_so(server, endpoint: Make, asking: Asking, reason, complete, completing) -> None:
-    from starlette.responses import JSONResponse  # as in the server
-
     answer = completing("8")
     answer["choices"][0]["finish_reason"] = reason
     server.faults = {"x": [lambda body: JSONResponse(answer)]}
