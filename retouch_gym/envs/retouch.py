@@ -61,14 +61,21 @@ class RetouchEnv(BaseRetouchEnv):
     ## Rewards
     0.0 before the end. At the end the value of the `Reward`, whose range depends on the reward: with
     ``"likeness"`` −1..1, 0 for the untouched photo and 1 for the reference exactly. With
-    ``reward_at="turn"`` every turn pays what it added to the value, so that the return is the value at the
-    end less that of the first photo. A reward that fails raises `RewardError`; with
+    ``reward_mode="delta"`` every turn from state s to s' pays γΦ(s') − Φ(s), the potential-based shaping of Ng,
+    Harada & Russell (1999) with the reward as the potential Φ and γ the `discount`. The discounted return of an
+    episode of T turns is then γᵀΦ(s_T) − Φ(s₀), which is γ times that of ``"final"`` less what the first photo is
+    worth: which policy is best stays the same. A reward that fails raises `RewardError`; with
     ``on_reward_error="truncate"`` the step returns 0.0, truncated, and ``info["reward_valid"]`` is False: that
     0.0 is a placeholder which a trainer has to mask.
 
+    A reward whose `scope` is ``"group"`` ranks the episodes of a task against each other. It needs groups that are
+    scored whole: a vector environment with a ``group_size`` and ``max_turns=1``, or GRPO's runner. A single
+    environment refuses it.
+
     ``info`` always has ``task_id``, ``kind`` and ``tool_error`` (None or a text); at the end also
-    ``finished``, ``recipe`` (a `Recipe`), ``reward_valid``, ``reward_components``, and, if the reward
-    failed, ``reward_error``.
+    ``finished``, ``recipe`` (a `Recipe`), ``reward_valid``, ``reward_components``, ``reward_details`` (a mapping
+    with whatever else the reward noted, a judge's rationale for instance), and, if the reward failed,
+    ``reward_error``.
 
     ## Starting State
     A task drawn uniformly from the dataset by the environment's generator, with an empty recipe. The same
@@ -108,7 +115,8 @@ class RetouchEnv(BaseRetouchEnv):
         user_kwargs: Options for a user given by name.
         reward: Name, ``"module:attribute"`` or a `Reward`.
         reward_kwargs: Options for a reward given by name.
-        reward_at: ``"end"``, or ``"turn"`` to pay every turn what it gained.
+        reward_mode: ``"final"``, or ``"delta"`` to pay every turn what it gained.
+        discount: γ of ``reward_mode="delta"``, 0..1: the one that the trainer discounts with.
         renderer: Name, ``"module:attribute"`` or a `Renderer`.
         max_turns: Turns of an episode, 1 or more.
         on_reward_error: ``"raise"``, or ``"truncate"`` to go on and mask.
