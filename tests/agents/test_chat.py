@@ -174,10 +174,14 @@ def test_a_model_is_asked_and_taught_in_its_answer_format(folder: Path, tmp_path
 
 def test_a_conversation_with_several_photos_is_encoded(chat: ChatFormat) -> None:
     photos = [np.full((64, 64, 3), value, np.uint8) for value in (10, 250)]
-    one, two = (ConversationFormat(chat.processor).encode([user_message("warmer <|im_end|>", photos[:n])]) for n in (1, 2))
+    one, two = (
+        ConversationFormat(chat.processor).encode([user_message("warmer <|im_end|>", photos[:n])]) for n in (1, 2)
+    )
     assert one.features["pixel_values"].shape[0] * 2 == two.features["pixel_values"].shape[0]
     assert (two.input_ids == chat.eos_id).sum() == (chat.encode(observation("warmer")).input_ids == chat.eos_id).sum()
-    plain = ConversationFormat(chat.processor).encode([{"role": "user", "content": [{"type": "text", "text": "warmer"}]}])
+    plain = ConversationFormat(chat.processor).encode(
+        [{"role": "user", "content": [{"type": "text", "text": "warmer"}]}]
+    )
     assert "pixel_values" not in plain.features
 
 

@@ -13,10 +13,10 @@ from transformers import AutoModelForImageTextToText
 
 from retouch_agents.demo.baselines import auto_levels, mean_recipe
 from retouch_agents.demo.config import DemoConfig
-from retouch_agents.demo.metrics_log import MetricsLog
 from retouch_agents.demo.pipeline import Demo
-from retouch_agents.demo.reinforce import GRPOStage, reinforce
+from retouch_agents.metrics_log import MetricsLog
 from retouch_agents.models import load_model
+from retouch_agents.reinforce import GRPOStage, reinforce
 from retouch_agents.tiny import TinySize, build_tiny
 from retouch_gym.datasets import get_dataset
 from retouch_gym.errors import ConfigurationError

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from retouch_agents.checkpoints import swap_folder
 from retouch_agents.demo.config import MODEL_SIZE, DemoConfig
 from retouch_agents.demo.evaluation import evaluate_demo
-from retouch_agents.demo.metrics_log import MetricsLog
-from retouch_agents.demo.reinforce import GRPOStage, reinforce
 from retouch_agents.demo.report import Row, describe_findings, learning_curve, markdown_table, rich_table
+from retouch_agents.metrics_log import MetricsLog
+from retouch_agents.reinforce import GRPOStage, reinforce
 from retouch_agents.sft import SFTConfig, SFTTrainer
 from retouch_agents.tiny import build_tiny
 from retouch_gym.datasets.grammar import words

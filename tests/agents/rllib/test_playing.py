@@ -73,7 +73,9 @@ def rewards(player: Player, groups: Sequence[Answers] = GROUPS) -> dict[int, lis
 
 
 class TestTogether:
-    @pytest.mark.parametrize("options", [{}, {"reward_mode": "delta", "discount": 0.9}, {"user": "scripted"}, {"cache_mb": 0}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"reward_mode": "delta", "discount": 0.9}, {"user": "scripted"}, {"cache_mb": 0}]
+    )
     def test_rewards_and_infos_are_those_of_one_by_one(self, options: dict[str, Any]) -> None:
         one, together = OneByOne(make(**options)).play(GROUPS), Together(make(**options)).play(GROUPS)
         assert one == together

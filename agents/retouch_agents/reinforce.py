@@ -1,4 +1,4 @@
-"""The demo's reinforcement stage: GRPO on Ray RLlib, in checkpoints that can be resumed from."""
+"""A stage of reinforcement: GRPO on Ray RLlib, in checkpoints that can be resumed from. For policies and judges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from retouch_agents.checkpoints import recover_folder, swap_folder
-from retouch_agents.demo.metrics_log import MetricsLog
+from retouch_agents.metrics_log import MetricsLog
 from retouch_agents.rllib import GRPO, GRPOConfig
 from retouch_agents.rllib.cluster import start_ray
 
@@ -24,7 +24,7 @@ class GRPOStage:
     """Settings of the stage.
 
     Args:
-        env_config: Arguments of `RetouchEnv`.
+        env_config: Arguments of the environment.
         iterations: Iterations of sampling and updating.
         prompts_per_iteration: Tasks per iteration.
         group_size: Answers per task.
@@ -32,6 +32,11 @@ class GRPOStage:
         learning_rate: Peak learning rate; falls linearly to a tenth of it.
         seed: Seed of the order of tasks and of sampling.
         checkpoint_every: Iterations between two checkpoints to resume from.
+        env: Id of the environment, ``"module:id"`` if a module has to be imported for it.
+        max_new_tokens: Most tokens of an answer.
+        kl_coeff: Weight of the KL penalty to the model that the stage starts from.
+        num_updates: Passes over the answers of an iteration.
+        name: What the stage is called in the metrics.
     """
 
     env_config: Mapping[str, Any]
@@ -42,22 +47,27 @@ class GRPOStage:
     learning_rate: float = 2e-4
     seed: int = 0
     checkpoint_every: int = 25
+    env: str = "Retouch/Retouch-v0"
+    max_new_tokens: int = 64
+    kl_coeff: float = 0.04
+    num_updates: int = 2
+    name: str = "grpo"
 
     def algorithm_config(self, model: Path) -> AlgorithmConfig:
         """RLlib's config of the run."""
         answers = self.iterations * self.prompts_per_iteration * self.group_size
         return (
             GRPOConfig()
-            .environment("Retouch/Retouch-v0", env_config=dict(self.env_config))
+            .environment(self.env, env_config=dict(self.env_config))
             .env_runners(num_env_runners=self.env_runners)
             .learners(num_learners=0)
             .training(
                 model=str(model.resolve()),
                 group_size=self.group_size,
                 prompts_per_iteration=self.prompts_per_iteration,
-                max_new_tokens=64,
-                num_updates=2,
-                kl_coeff=0.04,
+                max_new_tokens=self.max_new_tokens,
+                num_updates=self.num_updates,
+                kl_coeff=self.kl_coeff,
                 clip=0.2,
                 lr=[[0, self.learning_rate], [answers, self.learning_rate / 10]],
             )
@@ -86,7 +96,7 @@ def reinforce(model: Path, output: Path, stage: GRPOStage, metrics: MetricsLog, 
         try:
             if checkpoint.is_dir():
                 algorithm.restore_from_path(str(checkpoint.resolve()))
-            metrics.rewind("grpo", algorithm.iteration)
+            metrics.rewind(stage.name, algorithm.iteration)
             _train(algorithm, stage, checkpoint, metrics, show)
             fresh = output.with_name(output.name + ".new")
             algorithm.export_policy(fresh)
@@ -104,7 +114,7 @@ def _train(algorithm: GRPO, stage: GRPOStage, checkpoint: Path, metrics: Metrics
         row = {key.removeprefix("component/"): float(value) for key, value in algorithm.train()["grpo"].items()}
         step = algorithm.iteration
         row["reward"] = row.pop("reward_mean", float("nan"))
-        metrics.append("grpo", {"step": step, **row})
+        metrics.append(stage.name, {"step": step, **row})
         show(step, f"reward {row['reward']:+.3f}")
         if step % stage.checkpoint_every == 0 and step < stage.iterations:
             fresh = checkpoint.with_name(checkpoint.name + ".new")

@@ -1,0 +1,1 @@
+"""Trainings that need a policy and a judge at once."""
