@@ -16,6 +16,9 @@ from retouch_gym.types import JSON
 
 Scope: TypeAlias = Literal["episode", "group"]
 
+ROUNDING = 1e-6
+"""How far a value may lie outside the range that its reward declares."""
+
 
 @dataclass(frozen=True)
 class RewardOutput:
@@ -130,6 +133,8 @@ def get_reward(reward: str | Reward, /, **kwargs: Any) -> Reward:
 def score_batch(reward: Reward, episodes: Sequence[Episode]) -> list[RewardOutput]:
     """Score episodes and check that there is one output for each.
 
+    A value that is no finite number or lies outside the reward's range is none: it becomes an error.
+
     Raises:
         RewardError: If the reward fails as a whole or returns the wrong number of outputs.
     """
@@ -168,11 +173,17 @@ def prefixed(prefix: str, names: Iterable[str]) -> list[str]:
 def _checked(reward: Reward, outputs: Sequence[RewardOutput], count: int) -> list[RewardOutput]:
     if len(outputs) != count:
         raise RewardError(f"Reward {reward.name!r} returned {len(outputs)} outputs for {count} episodes.")
-    return [_finite(output) for output in outputs]
+    return [_in_range(output, reward.range) for output in outputs]
 
 
-def _finite(output: RewardOutput) -> RewardOutput:
-    if output.value is None or math.isfinite(output.value):
+def _in_range(output: RewardOutput, ends: tuple[float, float]) -> RewardOutput:
+    low, high = ends
+    if output.value is None:
         return output
-    problem = f"the value is {output.value}, expected a finite number"
+    if not math.isfinite(output.value):
+        problem = f"the value is {output.value}, expected a finite number"
+    elif not low - ROUNDING <= output.value <= high + ROUNDING:
+        problem = f"the value {output.value} is outside its range {low}..{high}"
+    else:
+        return output
     return RewardOutput(None, output.components, problem, output.details)

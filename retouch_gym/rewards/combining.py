@@ -16,9 +16,6 @@ from retouch_gym.types import JSON
 Parts: TypeAlias = Mapping[str, float] | Sequence[tuple[str | Reward, float]]
 """Rewards and their weights, for instance ``{"edit": 0.9, "format": 0.1}`` or ``[(judge, 1), ("format", 0.1)]``."""
 
-ROUNDING = 1e-6
-"""How far a value may lie outside the range that its reward declares."""
-
 
 class Combination(Reward):
     """Makes one value of the values of several rewards.
@@ -46,11 +43,7 @@ class Combination(Reward):
 
     @abstractmethod
     def combine(self, values: Sequence[float]) -> float:
-        """One value of the parts' values, in the order of `parts`.
-
-        Raises:
-            ValueError: If there is none. The message becomes the episode's error.
-        """
+        """One value of the parts' values, which lie in the parts' ranges, in the order of `parts`."""
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
         """Score each episode, in order; one call per part.
@@ -74,16 +67,12 @@ class Combination(Reward):
     def _combine(self, outputs: Sequence[RewardOutput]) -> RewardOutput:
         rewards = [part for part, _ in self.parts]
         components, details = merged(rewards, outputs)
-        values = [output.value for output in outputs if output.value is not None]
         problems = [
             f"{part.name}: {output.error}" for part, output in zip(rewards, outputs, strict=True) if not output.valid
         ]
-        if problems:
-            return RewardOutput(None, components, "; ".join(problems), details)
-        try:
-            return RewardOutput(self.combine(values), components, details=details)
-        except ValueError as error:
-            return RewardOutput(None, components, str(error), details)
+        values = [output.value for output in outputs if output.value is not None]
+        value = None if problems else self.combine(values)
+        return RewardOutput(value, components, "; ".join(problems) or None, details)
 
 
 async def score_concurrently(asked: Sequence[tuple[Reward, Sequence[Episode]]]) -> list[list[RewardOutput]]:
@@ -172,13 +161,6 @@ def finite_range(reward: Reward, owner: str) -> tuple[float, float]:
 
 
 def to_unit(value: float, reward: Reward) -> float:
-    """A value of a reward with a finite range, 0 at its lowest and 1 at its highest.
-
-    Raises:
-        ValueError: If it lies outside the range by more than rounding.
-    """
+    """A value of a reward with a finite range, 0 at its lowest and 1 at its highest."""
     low, high = reward.range
-    unit = (value - low) / (high - low)
-    if not -ROUNDING <= unit <= 1 + ROUNDING:
-        raise ValueError(f"{reward.name}: the value {value} is outside its range {low}..{high}")
-    return min(max(unit, 0.0), 1.0)
+    return min(max((value - low) / (high - low), 0.0), 1.0)
