@@ -1,10 +1,13 @@
 """SSIM over 7 × 7 windows, by sums that slide down the columns and are added up along the rows.
 
 With n = 49, S the sum over a window and n·S(xy) − S(x)·S(y) the n² = 2401-fold covariance, everything up to the
-last fraction is a whole number below 2^31: the variances of flat windows lose nothing.
+last fraction is a whole number below 2^31: the variances of flat windows lose nothing. Sums of levels fit 16 bits,
+which are handled twice as many at a time.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,92 +19,111 @@ WINDOW = 7
 
 f32 = np.float32
 i32 = np.int32
+u16 = np.uint16
 u64 = np.uint64
 
 _AREA = i32(WINDOW * WINDOW)
 
 
 @inline
-def _add_row(a: NDArray[np.uint8], b: NDArray[np.uint8], start: int, sums: NDArray[np.int32], stride: int) -> None:
-    """Add one row of a, b, a² + b² and a·b to the column sums."""
-    second, third, fourth = u64(stride), u64(2 * stride), u64(3 * stride)
+def _add_row(
+    a: NDArray[np.uint8],
+    b: NDArray[np.uint8],
+    start: int,
+    levels: NDArray[np.uint16],
+    products: NDArray[np.int32],
+    stride: int,
+) -> None:
+    """Add the row at `start` to the column sums: of a and b, and of a² + b² and a·b."""
     for i in range(stride):
         k = u64(i)
         x, y = i32(a[u64(start) + k]), i32(b[u64(start) + k])
-        sums[k] = i32(sums[k] + x)
-        sums[k + second] = i32(sums[k + second] + y)
-        sums[k + third] = i32(sums[k + third] + i32(i32(x * x) + i32(y * y)))
-        sums[k + fourth] = i32(sums[k + fourth] + i32(x * y))
+        products[k] = i32(products[k] + i32(i32(x * x) + i32(y * y)))
+        products[k + u64(stride)] = i32(products[k + u64(stride)] + i32(x * y))
+    for i in range(stride):
+        levels[u64(i)] = u16(levels[u64(i)] + a[u64(start + i)])
+    for i in range(stride):
+        levels[u64(stride + i)] = u16(levels[u64(stride + i)] + b[u64(start + i)])
 
 
 @inline
-def _slide(a: NDArray[np.uint8], b: NDArray[np.uint8], start: int, sums: NDArray[np.int32], stride: int) -> None:
-    """Add the row at `start` to the column sums and take away the one seven rows above it."""
-    second, third, fourth = u64(stride), u64(2 * stride), u64(3 * stride)
-    old = u64(start - WINDOW * stride)
+def _slide(
+    a: NDArray[np.uint8],
+    b: NDArray[np.uint8],
+    start: int,
+    levels: NDArray[np.uint16],
+    products: NDArray[np.int32],
+    stride: int,
+) -> None:
+    """`_add_row`, and take away the row seven above."""
+    old = start - WINDOW * stride
     for i in range(stride):
         k = u64(i)
         x, y = i32(a[u64(start) + k]), i32(b[u64(start) + k])
-        p, q = i32(a[old + k]), i32(b[old + k])
+        p, q = i32(a[u64(old) + k]), i32(b[u64(old) + k])
         squares = i32(i32(i32(x * x) + i32(y * y)) - i32(i32(p * p) + i32(q * q)))
-        sums[k] = i32(sums[k] + i32(x - p))
-        sums[k + second] = i32(sums[k + second] + i32(y - q))
-        sums[k + third] = i32(sums[k + third] + squares)
-        sums[k + fourth] = i32(sums[k + fourth] + i32(i32(x * y) - i32(p * q)))
+        products[k] = i32(products[k] + squares)
+        products[k + u64(stride)] = i32(products[k + u64(stride)] + i32(i32(x * y) - i32(p * q)))
+    for i in range(stride):
+        levels[u64(i)] = u16(levels[u64(i)] + a[u64(start + i)] - a[u64(old + i)])
+    for i in range(stride):
+        levels[u64(stride + i)] = u16(levels[u64(stride + i)] + b[u64(start + i)] - b[u64(old + i)])
 
 
 @inline
-def _along(sums: NDArray[np.int32], offset: int, out: NDArray[np.int32], n: int) -> None:
+def _along(sums: NDArray[Any], first: int, out: NDArray[Any], n: int) -> None:
     """Sums of seven neighbours of one channel, three values apart."""
     for i in range(n):
-        k = u64(offset + i)
-        two = i32(sums[k] + sums[k + u64(3)])
-        four = i32(i32(sums[k + u64(6)] + sums[k + u64(9)]) + i32(sums[k + u64(12)] + sums[k + u64(15)]))
-        out[u64(offset + i)] = i32(i32(two + four) + sums[k + u64(18)])
+        k = u64(first + i)
+        four = (sums[k + u64(6)] + sums[k + u64(9)]) + (sums[k + u64(12)] + sums[k + u64(15)])
+        out[k] = (sums[k] + sums[k + u64(3)]) + four + sums[k + u64(18)]
 
 
 @inline
 def _add_similarities(
-    w: NDArray[np.int32], stride: int, totals: NDArray[np.float64], n: int, c1: float, c2: float
+    levels: NDArray[np.uint16],
+    products: NDArray[np.int32],
+    stride: int,
+    totals: NDArray[np.float64],
+    constants: tuple[float, float],
 ) -> None:
-    """Add the SSIM of n windows, from their four sums, to one total per column: one for all would be a chain."""
-    k1, k2 = f32(c1), f32(c2)
-    second, third, fourth = u64(stride), u64(2 * stride), u64(3 * stride)
-    for i in range(n):
+    """Add the SSIM of a row of windows to one total per column: one for all would be a chain."""
+    c1, c2 = f32(constants[0]), f32(constants[1])
+    for i in range(totals.size):
         k = u64(i)
-        x, y = w[k], w[k + second]
+        x, y = i32(levels[k]), i32(levels[k + u64(stride)])
         product = i32(x * y)
         squares = i32(i32(x * x) + i32(y * y))
-        covariance = i32(i32(_AREA * w[k + fourth]) - product)
-        variances = i32(i32(_AREA * w[k + third]) - squares)
-        above = (f32(2.0) * f32(product) + k1) * (f32(2.0) * f32(covariance) + k2)
-        totals[k] += above / ((f32(squares) + k1) * (f32(variances) + k2))
+        covariance = i32(i32(_AREA * products[k + u64(stride)]) - product)
+        variances = i32(i32(_AREA * products[k]) - squares)
+        above = (f32(2.0) * f32(product) + c1) * (f32(2.0) * f32(covariance) + c2)
+        totals[k] += above / ((f32(squares) + c1) * (f32(variances) + c2))
 
 
 @kernel
-def similarity_sum(a: NDArray[np.uint8], b: NDArray[np.uint8], width: int, c1: float, c2: float) -> float:
+def similarity_sum(a: NDArray[np.uint8], b: NDArray[np.uint8], width: int, constants: tuple[float, float]) -> float:
     """Sum of the SSIM of all windows that lie inside the photo, over the three channels.
 
     Args:
         a: uint8 (3 · height · width,), R G B interleaved, at least 7 × 7 pixels.
         b: As large.
         width: Pixels per row.
-        c1: C1 · n², the constant beside squared means.
-        c2: C2 · n · (n − 1), the constant beside sample variances.
+        constants: C1 · n², beside squared means, and C2 · n (n − 1), beside sample variances.
     """
     stride = 3 * width
     height = a.size // stride
     n = stride - 3 * (WINDOW - 1)
-    sums = np.zeros(4 * stride, np.int32)
-    windows = np.empty(4 * stride, np.int32)
+    levels, level_sums = np.zeros(2 * stride, u16), np.empty(2 * stride, u16)
+    products, product_sums = np.zeros(2 * stride, i32), np.empty(2 * stride, i32)
     totals = np.zeros(n, np.float64)
     for y in range(height):
         if y < WINDOW:
-            _add_row(a, b, y * stride, sums, stride)
+            _add_row(a, b, y * stride, levels, products, stride)
         else:
-            _slide(a, b, y * stride, sums, stride)
+            _slide(a, b, y * stride, levels, products, stride)
         if y >= WINDOW - 1:
-            for plane in range(4):
-                _along(sums, plane * stride, windows, n)
-            _add_similarities(windows, stride, totals, n, c1, c2)
+            for first in (0, stride):
+                _along(levels, first, level_sums, n)
+                _along(products, first, product_sums, n)
+            _add_similarities(level_sums, product_sums, stride, totals, constants)
     return float(totals.sum())

@@ -38,7 +38,7 @@ def ssim(a: Image, b: Image) -> float:
     height, width = a.shape[:2]
     if min(height, width) < WINDOW:
         raise ImageError(f"SSIM needs photos of at least {WINDOW} × {WINDOW} pixels, got {height} × {width}.")
-    c1, c2 = _C1 * _AREA**2, _C2 * _AREA * (_AREA - 1)
-    total = similarity_sum(a.reshape(-1), b.reshape(-1), width, c1, c2)
+    constants = (_C1 * _AREA**2, _C2 * _AREA * (_AREA - 1))
+    total = similarity_sum(a.reshape(-1), b.reshape(-1), width, constants)
     windows: int = 3 * (height - WINDOW + 1) * (width - WINDOW + 1)
     return total / windows
