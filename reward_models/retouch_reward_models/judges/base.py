@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from retouch_gym.errors import ConfigurationError, RewardError
 from retouch_gym.rewards.base import Reward, RewardOutput
@@ -20,7 +20,7 @@ class Sampling:
 
     Args:
         temperature: 0 answers greedily.
-        seed: Seed of sampling, where the backend has one.
+        seed: Seed of sampling, where the backend has one. None takes one from the case's content where one is needed.
     """
 
     temperature: float = 0.0
@@ -65,6 +65,13 @@ def content_seed(case: Case, sample: int = 0) -> int:
         digest.update(f"{photo.shape}".encode())
         digest.update(photo.tobytes())
     return int.from_bytes(digest.digest()[:4], "big") >> 1
+
+
+def settled(sampling: Sampling, case: Case) -> Sampling:
+    """A sampling that gives a case the same answer alone and in any batch: without a seed it gets the content's."""
+    if sampling.temperature <= 0 or sampling.seed is not None:
+        return sampling
+    return replace(sampling, seed=content_seed(case))
 
 
 def check_positive(name: str, value: int) -> int:

@@ -15,7 +15,7 @@ from retouch_reward_models.asking import Asked, ask
 from retouch_reward_models.backends.base import Backend, ChatReply, ChatRequest
 from retouch_reward_models.cases import Case
 from retouch_reward_models.judges.answers import read_number, read_object, read_words
-from retouch_reward_models.judges.base import CaseJudge, Sampling, check_positive
+from retouch_reward_models.judges.base import CaseJudge, Sampling, check_positive, settled
 from retouch_reward_models.quoting import DATA_RULE, quote
 
 TOP = 10.0
@@ -124,7 +124,8 @@ class TwoQuestionJudge(CaseJudge):
         problems: dict[int, str] = {}
         for number, (case, sampling) in enumerate(zip(cases, chosen, strict=True)):
             try:
-                requests += [self._request(messages, sampling) for messages in self._conversations(case)]
+                drawn = settled(sampling, case)
+                requests += [self._request(messages, drawn) for messages in self._conversations(case)]
             except ImageError as error:
                 problems[number] = str(error)
             else:

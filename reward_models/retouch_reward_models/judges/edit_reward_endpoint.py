@@ -42,6 +42,9 @@ from retouch_reward_models.judges.edit_reward import DIMENSIONS, Rater, Rating
 MOST = 1e6
 """Largest rating, up or down, that is believed."""
 
+MOST_BYTES = 1 << 22
+"""Longest answer that is read."""
+
 _WHAT = "the endpoint's answer"
 
 
@@ -154,13 +157,14 @@ class EditRewardEndpoint(Rater):
 
     async def _attempt(self, client: httpx.AsyncClient, batch: list[dict[str, str]]) -> list[Rating]:
         try:
-            response = await client.post(self.url, json={"items": batch})
+            async with client.stream("POST", self.url, json={"items": batch}) as response:
+                status, text = response.status_code, await _read(response)
         except httpx.HTTPError as error:
             raise AttemptError("connection", f"{type(error).__name__}: {error}") from error
-        if response.status_code != httpx.codes.OK:
-            raise _refusal(response)
+        if status != httpx.codes.OK:
+            raise _refusal(status, text)
         try:
-            return read_ratings(response.text, len(batch), self.dimensions)
+            return read_ratings(text, len(batch), self.dimensions)
         except VerdictError as error:
             raise AttemptError("malformed", str(error)) from error
 
@@ -217,9 +221,17 @@ def _item(case: Case) -> dict[str, str]:
     return item
 
 
-def _refusal(response: httpx.Response) -> AttemptError:
-    status = response.status_code
-    reason = f"status {status}: {response.text[:200]}"
+async def _read(response: httpx.Response) -> str:
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise AttemptError("malformed", f"{_WHAT} goes on after {MOST_BYTES} bytes", retry=False)
+    return body.decode("utf-8", "replace")
+
+
+def _refusal(status: int, text: str) -> AttemptError:
+    reason = f"status {status}: {text[:200]}"
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return AttemptError("rate_limit", reason, health="unknown")
     if status == httpx.codes.REQUEST_TIMEOUT:

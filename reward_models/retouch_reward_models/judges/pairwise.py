@@ -15,7 +15,7 @@ from retouch_reward_models.backends.base import Backend, ChatReply, ChatRequest
 from retouch_reward_models.cases import Case, case_of
 from retouch_reward_models.errors import BackendError
 from retouch_reward_models.judges.answers import read_choice, read_object, read_words
-from retouch_reward_models.judges.base import Sampling, check_positive
+from retouch_reward_models.judges.base import Sampling, check_positive, settled
 from retouch_reward_models.judges.edit_judge import FIELD
 from retouch_reward_models.quoting import DATA_RULE, quote
 
@@ -145,7 +145,8 @@ class PairwiseJudge(PairwiseReward):
         problems: dict[int, str] = {}
         for number, case in enumerate(cases):
             try:
-                requests += [self._request(messages) for messages in self._conversations(case)]
+                drawn = settled(self.sampling, case)
+                requests += [self._request(messages, drawn) for messages in self._conversations(case)]
             except ImageError as error:
                 problems[number] = str(error)
         asked = ask(self.backend, requests, lambda _, reply: self.read(reply), attempts=self.attempts)
@@ -166,8 +167,8 @@ class PairwiseJudge(PairwiseReward):
         text = self.question.text.replace(FIELD, quote(case.instruction))
         return [*system, user_message(text, [case.before, shown_first, shown_second])]
 
-    def _request(self, messages: Sequence[Message]) -> ChatRequest:
-        return ChatRequest(messages, self.max_tokens, self.sampling.temperature, self.sampling.seed)
+    def _request(self, messages: Sequence[Message], sampling: Sampling) -> ChatRequest:
+        return ChatRequest(messages, self.max_tokens, sampling.temperature, sampling.seed)
 
 
 def merge(straight: Asked[Choice], swapped: Asked[Choice]) -> Preference:

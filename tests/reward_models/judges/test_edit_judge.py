@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from retouch_agents.tiny import build_tiny
 from retouch_gym.chat import photos_of
 from retouch_gym.errors import ConfigurationError, RewardError
 from retouch_gym.renderers.base import get_renderer
 from retouch_gym.rewards.base import score_one
 from retouch_gym.testing.rewards import check_reward, synthetic_pairs
-from retouch_reward_models.backends.base import ChatFailure, ChatReply, ChatRequest
+from retouch_gym.tools.toolset import get_toolset
+from retouch_reward_models.backends.base import ChatFailure, ChatReply, ChatRequest, FailureKind
+from retouch_reward_models.backends.fake import FakeBackend
+from retouch_reward_models.backends.local import TransformersBackend
 from retouch_reward_models.errors import BackendError
 from retouch_reward_models.judges import EditJudge, EditScore, Questions, Sampling, UnifiedRewardEdit
 
@@ -185,14 +189,34 @@ def test_adapters_scale_from_25_to_10(doubles: SimpleNamespace, adapter: type) -
     assert output.value == pytest.approx(math.sqrt(32))
 
 
-def fails_on_black(rate, request: ChatRequest) -> str | ChatFailure:
-    shown = photos_of(request.messages)[-1]
-    return rate(request) if shown.any() else ChatFailure("refused", "status 400")
+def test_a_draw_without_a_seed_gets_one_of_its_own_content(doubles: SimpleNamespace) -> None:
+    cases = [doubles.make_case(seed) for seed in range(2)]
+    seeds = []
+    for batch in (cases, cases[1:]):
+        backend = doubles.ScriptedBackend(doubles.rate_json)
+        EditJudge(backend, sampling=Sampling(0.7)).judge(batch)
+        seeds.append([request.seed for request in backend.calls[0]])
+    assert seeds[0][2:] == seeds[1]
+    assert len(set(seeds[0])) == 2
+    assert None not in seeds[0]
 
 
-@pytest.mark.parametrize(("kind", "rate"), [(EditJudge, "rate_json"), (EditScore, "rate_list")])
+def test_a_model_that_writes_nonsense_never_scores(tmp_path: Path, doubles: SimpleNamespace) -> None:
+    folder = build_tiny(tmp_path, get_toolset("iea"), ["the", "photo"])
+    judge = EditJudge(TransformersBackend(folder), max_tokens=8)
+    outputs = judge.judge([doubles.make_case(seed) for seed in range(3)])
+    assert [output.value for output in outputs] == [None] * 3
+    assert all(output.details["attempts"] == 4 for output in outputs)
+
+
+def black(request: ChatRequest) -> FailureKind | None:
+    return None if photos_of(request.messages)[-1].any() else "refused"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate"), [(EditJudge, "rate_json"), (EditScore, "rate_list"), (UnifiedRewardEdit, "rate_list")]
+)
 def test_keeps_the_contract_of_a_reward(doubles: SimpleNamespace, kind: type, rate: str) -> None:
-    backend = doubles.ScriptedBackend(functools.partial(fails_on_black, getattr(doubles, rate)))
+    backend = FakeBackend(getattr(doubles, rate), failures=black)
     good = synthetic_pairs(get_renderer(TINY))[0][0]
-    broken = dataclasses.replace(good, image=np.zeros_like(good.image))
-    check_reward(kind(backend), broken=broken)
+    check_reward(kind(backend), broken=dataclasses.replace(good, image=np.zeros_like(good.image)))

@@ -21,7 +21,7 @@ from retouch_gym.testing.doubles import TinyRenderer
 from retouch_gym.testing.rewards import check_reward, synthetic_pairs
 from retouch_reward_models.backends.resilience import Backoff, Limits
 from retouch_reward_models.judges import TigerEditReward
-from retouch_reward_models.judges.edit_reward_endpoint import EditRewardEndpoint
+from retouch_reward_models.judges.edit_reward_endpoint import MOST_BYTES, EditRewardEndpoint
 
 Respond = Callable[[dict], "tuple[int, str]"]
 
@@ -68,7 +68,7 @@ def rate(item: dict) -> dict:
 @pytest.fixture
 def server() -> Iterator[Server]:
     found = Server()
-    thread = threading.Thread(target=found.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield found
     found.server.shutdown()
@@ -132,6 +132,13 @@ def test_a_refusal_is_not_asked_for_again(server: Server, doubles: SimpleNamespa
     server.respond = lambda body: (400, "no such photo")
     rating = endpoint(server).rate([doubles.make_case()])[0]
     assert rating.error == "refused: status 400: no such photo"
+    assert len(server.bodies) == 1
+
+
+def test_an_answer_without_end_is_given_up(server: Server, doubles: SimpleNamespace) -> None:
+    server.respond = lambda body: (200, " " * (MOST_BYTES + 1))
+    rating = endpoint(server).rate([doubles.make_case()])[0]
+    assert rating.error == f"malformed: the endpoint's answer goes on after {MOST_BYTES} bytes"
     assert len(server.bodies) == 1
 
 
