@@ -14,7 +14,7 @@ from retouch_gym.images import Pixels, resize
 from retouch_gym.recipes.recipe import Recipe
 from retouch_gym.renderers.base import Renderer
 from retouch_gym.rewards.base import Reward, RewardOutput, get_reward, score_batch
-from retouch_gym.rewards.pairwise import PairwiseReward, compare_batch
+from retouch_gym.rewards.pairwise import PairwiseReward, Preference, compare_batch
 from retouch_gym.tasks import Episode, Task
 from retouch_gym.types import Image
 from retouch_reward_models.benchmarks.base import PreferenceBenchmark, PreferencePair
@@ -52,7 +52,10 @@ def pairwise_accuracy(
     """How often a reward prefers the edit that people preferred.
 
     Every edit becomes an episode that ends with it: its size made the original's, no recipe, a renderer that refuses.
-    An edit that occurs in several pairs is scored once, unless the reward ranks groups. A pair is a tie if the two
+    An edit that occurs in several pairs is scored once, and edits of one photo by one instruction are episodes of one
+    task, so that they may share a judge's criteria; where the reward ranks groups, each pair is a group. A pairwise
+    judge that is not `symmetric` is asked in both orders, for in a benchmark the preferred edit may always come first.
+    A pair is a tie if the two
     scores differ by no more than `margin`; where people preferred one it then counts as `ties` says, where people found
     them equal it is right, and anything else wrong. A pair is invalid if either edit has no score or a photo is
     missing: it is counted, and in no accuracy.
@@ -109,15 +112,20 @@ def _row(verdict: _Verdict, margin: float, ties: Ties) -> PairRow:
     )
 
 
-def _episodes(pair: PreferencePair) -> tuple[Episode, Episode]:
+def _episodes(pair: PreferencePair, alone: bool) -> tuple[Episode, Episode]:
     """The episodes that end with the one edit and the other.
+
+    Args:
+        pair: The pair.
+        alone: Whether the pair is a task of its own; otherwise all edits of a photo by an instruction are of one task.
 
     Raises:
         ImageError: If a photo cannot be read.
     """
     before = pair.before.load()
     height, width = before.shape[:2]
-    task = Task(id=pair.id, photo=Pixels(before), instruction=pair.instruction, kind=pair.kind or "edit")
+    name = pair.id if alone else _digest(pair.instruction, before)
+    task = Task(id=name, photo=Pixels(before), instruction=pair.instruction, kind=pair.kind or "edit")
     first, second = (
         Episode(
             task=task,
@@ -133,12 +141,22 @@ def _episodes(pair: PreferencePair) -> tuple[Episode, Episode]:
     return first, second
 
 
-def _loaded(pairs: Sequence[PreferencePair]) -> Iterator[tuple[PreferencePair, tuple[Episode, Episode] | str]]:
+def _loaded(
+    pairs: Sequence[PreferencePair], alone: bool
+) -> Iterator[tuple[PreferencePair, tuple[Episode, Episode] | str]]:
     for pair in pairs:
         try:
-            yield pair, _episodes(pair)
+            yield pair, _episodes(pair, alone)
         except ImageError as error:
             yield pair, str(error)
+
+
+def _digest(text: str, *photos: Image) -> str:
+    digest = hashlib.sha256(f"{text}\n".encode("utf-8", "surrogatepass"))
+    for photo in photos:
+        digest.update(f"{photo.shape}".encode())
+        digest.update(photo.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass
@@ -146,18 +164,21 @@ class _Comparing:
     judge: PairwiseReward
 
     def verdicts(self, pairs: Sequence[PreferencePair]) -> list[_Verdict]:
-        loaded = list(_loaded(pairs))
+        loaded = list(_loaded(pairs, alone=True))
         ready = [episodes for _, episodes in loaded if not isinstance(episodes, str)]
-        found = iter(compare_batch(self.judge, ready))
-        verdicts = []
-        for pair, episodes in loaded:
-            if isinstance(episodes, str):
-                verdicts.append(_Verdict(pair, error=episodes))
-                continue
-            preference = next(found)
-            difference = None if preference.first is None else 2 * preference.first - 1
-            verdicts.append(_Verdict(pair, difference, preference.error))
-        return verdicts
+        turned = [] if self.judge.symmetric else [(second, first) for first, second in ready]
+        found = compare_batch(self.judge, [*ready, *turned])
+        orders = zip(found[: len(ready)], found[-len(ready) :], strict=True) if ready else iter(())
+        return [
+            _Verdict(pair, error=episodes) if isinstance(episodes, str) else self._difference(pair, *next(orders))
+            for pair, episodes in loaded
+        ]
+
+    def _difference(self, pair: PreferencePair, straight: Preference, turned: Preference) -> _Verdict:
+        if straight.first is None or turned.first is None:
+            return _Verdict(pair, error=straight.error or turned.error)
+        # 2p − 1 for the mean p of both orders; taken so, two verdicts that cancel give exactly 0.
+        return _Verdict(pair, 2 * straight.first - 1 if self.judge.symmetric else straight.first - turned.first)
 
 
 @dataclass
@@ -167,7 +188,7 @@ class _Scoring:
     known: dict[str, RewardOutput] = field(default_factory=dict)
 
     def verdicts(self, pairs: Sequence[PreferencePair]) -> list[_Verdict]:
-        loaded = list(_loaded(pairs))
+        loaded = list(_loaded(pairs, alone=self.judge.scope == "group"))
         keys: dict[str, list[str]] = {}
         wanted: dict[str, Episode] = {}
         for pair, episodes in loaded:
@@ -187,11 +208,7 @@ class _Scoring:
     def _key(self, episode: Episode, place: int) -> str:
         # Where the score depends on what else is in the group, each pair is a group of its own.
         own = f"{episode.task.id}\n{place}\n" if self.judge.scope == "group" else ""
-        digest = hashlib.sha256(f"{own}{episode.task.instruction}\n".encode("utf-8", "surrogatepass"))
-        for photo in (episode.source, episode.image):
-            digest.update(f"{photo.shape}".encode())
-            digest.update(photo.tobytes())
-        return digest.hexdigest()
+        return _digest(f"{own}{episode.task.instruction}", episode.source, episode.image)
 
     def _difference(self, pair: PreferencePair, first: RewardOutput, second: RewardOutput) -> _Verdict:
         problems = [f"{name}: {o.error}" for name, o in (("first", first), ("second", second)) if o.error is not None]

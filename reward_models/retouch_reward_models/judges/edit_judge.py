@@ -62,7 +62,7 @@ class SubScores:
 
 
 class TwoQuestionJudge(CaseJudge):
-    r"""Asks two questions about every edit and combines the answers as VIEScore does (arXiv 2312.14867, section 3).
+    r"""Asks two questions about every edit and combines the answers as VIEScore does (arXiv 2312.14867).
 
     The photo before, the photo after and the instruction give two sub-scores, success and restraint (10: nothing was
     changed that need not be); the photo after alone gives naturalness and freedom from artefacts. With

@@ -28,10 +28,12 @@ class Brightness(Reward):
     def __init__(self) -> None:
         self.scored: list[int] = []
         self.shapes: set[tuple[int, ...]] = set()
+        self.tasks: list[str] = []
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
         greys = [int(episode.image.mean()) for episode in episodes]
         self.scored += greys
+        self.tasks += [episode.task.id for episode in episodes]
         self.shapes |= {episode.image.shape for episode in episodes}
         return [
             RewardOutput(None, error="unlucky") if grey == 13 else RewardOutput(grey, {"darkness": 255.0 - grey})
@@ -53,6 +55,20 @@ class BrighterWins(PairwiseReward):
                 difference = first.image.mean() - second.image.mean()
                 found.append(Preference(0.5 + 0.3 * float(np.sign(difference))))
         return found
+
+
+class LikesThePlace(PairwiseReward):
+    """Prefers whatever comes first; says that it is fair if told to."""
+
+    name = "likes-the-place"
+
+    def __init__(self, symmetric: bool = False) -> None:
+        self.symmetric = symmetric
+        self.asked = 0
+
+    def compare(self, pairs: Sequence[Pair]) -> list[Preference]:
+        self.asked += len(pairs)
+        return [Preference(0.9)] * len(pairs)
 
 
 class NeedsReference(Brightness):
@@ -90,6 +106,7 @@ def bench() -> SimpleNamespace:
     return SimpleNamespace(
         Brightness=Brightness,
         BrighterWins=BrighterWins,
+        LikesThePlace=LikesThePlace,
         NeedsReference=NeedsReference,
         RendersAgain=RendersAgain,
         grey=grey_photo,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from retouch_gym.errors import ConfigurationError, DatasetError, RewardError
+from retouch_gym.rewards.ranking import GroupRank, Tournament
 from retouch_reward_models.benchmarks import EDITSCORE_COMPONENTS, load_editscore_bench, pairwise_accuracy
 
 # type, dimension, grey of the preferred edit, grey of the other
@@ -124,6 +125,34 @@ def test_a_pairwise_judge_can_be_scored(bench: SimpleNamespace, folder: Path) ->
     assert result.rows[5].error == "unlucky"
     with pytest.raises(ConfigurationError, match="no components"):
         pairwise_accuracy(bench.BrighterWins(), load_editscore_bench(folder), components={"a": "b"}, progress=False)
+
+
+def test_liking_what_comes_first_gains_nothing(bench: SimpleNamespace, folder: Path) -> None:
+    found = load_editscore_bench(folder)
+    judge = bench.LikesThePlace()
+    result = pairwise_accuracy(judge, found, progress=False)
+    assert judge.asked == 2 * len(found)
+    assert result.ties == len(found)
+    assert result.overall is not None
+    assert result.overall.mean == 0
+    fair = bench.LikesThePlace(symmetric=True)
+    pairwise_accuracy(fair, found, progress=False)
+    assert fair.asked == len(found)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_rewards_that_rank_groups_see_one_pair_a_group(bench: SimpleNamespace, folder: Path, batch_size: int) -> None:
+    found = load_editscore_bench(folder)
+    for reward in (GroupRank(bench.Brightness()), Tournament(bench.BrighterWins())):
+        result = pairwise_accuracy(reward, found, batch_size=batch_size, progress=False)
+        assert [row.right for row in result.rows] == [1, 0, 0, 1, 1, None, 0]
+
+
+def test_edits_of_one_photo_by_one_instruction_are_of_one_task(bench: SimpleNamespace, folder: Path) -> None:
+    reward = bench.Brightness()
+    pairwise_accuracy(reward, load_editscore_bench(folder), progress=False)
+    # Two instructions, one photo.
+    assert len(set(reward.tasks)) == 2
 
 
 def test_what_needs_a_reference_or_a_renderer_is_refused(bench: SimpleNamespace, folder: Path) -> None:
