@@ -96,7 +96,7 @@ def alternate(policy: Path, judge: Path, out: Path, config: PGRTConfig, say: Say
     Args:
         policy: Folder of the policy to start from.
         judge: Folder of the judge to start from.
-        out: Folder of the rounds: ``judge-1``, ``policy-1``, …, ``pairs.jsonl``, ``metrics.jsonl``. Every version is kept.
+        out: Folder of the rounds: ``judge-1``, ``policy-1``, …, ``pairs.jsonl``, ``metrics.jsonl``. All are kept.
         config: Settings.
         say: Receives what is being done.
 
