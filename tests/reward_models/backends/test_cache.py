@@ -73,6 +73,7 @@ def test_failures_are_never_kept(tmp_path: Path, asking: Asking) -> None:
         results = CachedBackend(FakeBackend(failures={"bad": "server"}), tmp_path).complete(asking("bad", "fine"))
         assert isinstance(results[0], ChatFailure)
         assert isinstance(results[1], ChatReply)
+        assert len(list(tmp_path.rglob("*.json"))) == 1
     assert isinstance(CachedBackend(FakeBackend(), tmp_path).complete(asking("bad"))[0], ChatReply)
 
 
@@ -110,6 +111,8 @@ def variants() -> dict[str, ChatRequest]:
         "truth": ChatRequest([{"role": "user", "content": True}]),
         "split": ChatRequest([{"role": "user", "content": ["a", "b"]}]),
         "joined": ChatRequest([{"role": "user", "content": ["ab"]}]),
+        "nested": ChatRequest([{"role": "user", "content": [["a", "b"]]}]),
+        "nested otherwise": ChatRequest([{"role": "user", "content": [["a"], "b"]}]),
     }
 
 

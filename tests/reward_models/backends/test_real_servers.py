@@ -25,6 +25,9 @@ from retouch_gym.chat import to_pil, user_message
 from retouch_gym.tools.iea import IEA
 from retouch_reward_models.backends import Backoff, CachedBackend, ChatFailure, ChatReply, ChatRequest, OpenAICompatible
 
+# Four processes that import transformers, one after another.
+pytestmark = pytest.mark.timeout(180)
+
 HERE = Path(__file__).parent
 WORDS = ("make", "it", "warmer", "a", "little", "brighter", "please", "now")
 PROMPTS = ("make it warmer", "brighter please", "a little", "now")
