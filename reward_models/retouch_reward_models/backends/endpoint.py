@@ -220,13 +220,16 @@ class OpenAICompatible(Backend):
         return result
 
     async def _persist(self, request: ChatRequest, session: _Session) -> ChatReply | ChatFailure:
-        try:
-            # In a thread: compressing a large photo would hold up everybody's answers.
-            body = await asyncio.to_thread(request_body, request, self._settings.model, self._settings.extra_body)
-        except (RetouchError, TypeError, ValueError) as error:
-            return ChatFailure("refused", f"The request cannot be sent: {error}", attempts=0)
+        body: dict[str, Any] | None = None
+
+        async def send() -> ChatReply:
+            nonlocal body
+            if body is None:
+                body = await self._body(request)
+            return await attempt(session.client, body, request.top_logprobs > 0)
+
         outcome = await persist(
-            lambda: attempt(session.client, body, request.top_logprobs > 0),
+            send,
             limits=self._settings.limits,
             backoff=self._settings.backoff,
             breaker=self.breaker,
@@ -236,6 +239,14 @@ class OpenAICompatible(Backend):
             return replace(outcome.value, seconds=outcome.seconds, attempts=outcome.attempts)
         failure = outcome.failure or AttemptError("malformed", "no answer")
         return ChatFailure(failure.kind, failure.reason, outcome.attempts, outcome.seconds)
+
+    async def _body(self, request: ChatRequest) -> dict[str, Any]:
+        try:
+            # In a thread: compressing a large photo would hold up everybody's answers.
+            return await asyncio.to_thread(request_body, request, self._settings.model, self._settings.extra_body)
+        except (RetouchError, TypeError, ValueError) as error:
+            reason = f"The request cannot be sent: {error}"
+            raise AttemptError("refused", reason, retry=False, health="unknown") from error
 
 
 def _name(settings: _Settings) -> str:

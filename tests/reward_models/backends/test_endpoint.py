@@ -8,7 +8,6 @@ import io
 import multiprocessing
 import pickle
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -95,10 +94,8 @@ def test_order_is_kept_and_no_more_than_allowed_run_at_once(server, endpoint: Ma
     server.delay_s = 0.05
     backend = endpoint(concurrency=3)
     names = [f"{number}" for number in range(12)]
-    start = time.monotonic()
     assert texts(backend.complete(asking(*names))) == [f"echo: {name}" for name in names]
     assert server.peak == 3
-    assert 0.2 <= time.monotonic() - start < 1.5
     assert backend.complete([]) == []
 
 
@@ -137,7 +134,7 @@ def test_cancelling_ends_the_requests(server, endpoint: Make, asking: Asking) ->
     backend = endpoint(timeout_s=30, concurrency=1, breaker=BreakerPolicy(failures=1))
 
     async def give_up() -> None:
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(0.5):
             await backend.complete_async(asking("x", "x"))
 
     with pytest.raises(TimeoutError):
@@ -155,8 +152,10 @@ def test_a_request_that_cannot_be_sent_harms_nobody(server, endpoint: Make, aski
     backend = endpoint()
     results = backend.complete([no_photo, *asking("fine"), no_text, odd])
     assert texts(results) == ["refused", "echo: fine", "refused", "refused"]
-    assert [result.attempts for result in results] == [0, 1, 0, 0]
-    assert backend.record.summary()["requests"] == 4
+    assert "cannot be sent" in results[0].reason
+    assert len(server.bodies) == 1
+    summary = backend.record.summary()
+    assert (summary["requests"], summary["failures"]) == (4, {"refused": 3})
 
 
 def test_closing_and_going_on(server, endpoint: Make, asking: Asking) -> None:

@@ -48,10 +48,10 @@ def test_one_item_fails_and_its_neighbours_do_not(
     server, endpoint: Make, asking: Asking, fault: str, kind: str
 ) -> None:
     server.faults = {"bad": [fault]}
-    backend = endpoint(timeout_s=0.8, attempts=3)
+    backend = endpoint(timeout_s=1.5, attempts=3)
     start = time.monotonic()
     first, bad, last = backend.complete(asking("one", "bad", "two"))
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 4
     assert isinstance(first, ChatReply)
     assert isinstance(last, ChatReply)
     assert (first.text, last.text, first.attempts, last.attempts) == ("echo: one", "echo: two", 1, 1)
@@ -84,7 +84,7 @@ def test_a_hang_is_tried_again_within_a_limit_for_attempts(server, endpoint: Mak
     (reply,) = endpoint(attempt_timeout_s=0.3).complete(asking("slow"))
     assert isinstance(reply, ChatReply)
     assert reply.attempts == 3
-    assert 0.6 <= reply.seconds < 2
+    assert 0.6 <= reply.seconds < 4
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
@@ -117,7 +117,7 @@ def test_a_wait_past_the_deadline_fails_at_once(server, endpoint: Make, asking: 
     server.faults = {"busy": ["status:429 after 120"]}
     start = time.monotonic()
     (failure,) = endpoint(timeout_s=5).complete(asking("busy"))
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 3
     assert isinstance(failure, ChatFailure)
     assert (failure.kind, failure.attempts) == ("rate_limit", 1)
 
@@ -133,10 +133,10 @@ def test_many_items_with_every_fault_are_all_accounted_for(server, endpoint: Mak
     kinds = dict(ALWAYS)
     server.faults = {fault: [fault] for fault in kinds}
     texts = [text for fault in kinds for text in (fault, f"good {fault}")]
-    backend = endpoint(concurrency=16, timeout_s=1, attempts=2, breaker=BreakerPolicy(failures=1000))
+    backend = endpoint(concurrency=16, timeout_s=3, attempts=2, breaker=BreakerPolicy(failures=1000))
     start = time.monotonic()
     results = backend.complete(asking(*texts))
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 12
     assert [r.text if isinstance(r, ChatReply) else r.kind for r in results] == [
         kinds.get(text, f"echo: {text}") for text in texts
     ]
@@ -182,17 +182,17 @@ def test_nobody_listens(asking: Asking) -> None:
 
 def test_the_circuit_opens_and_closes_again(server, endpoint: Make, asking: Asking) -> None:
     server.faults = {"x": ["status:500"]}
-    backend = endpoint(concurrency=1, attempts=2, breaker=BreakerPolicy(failures=4, cool_down_s=0.3))
+    backend = endpoint(concurrency=1, attempts=2, breaker=BreakerPolicy(failures=4, cool_down_s=1.0))
     results = backend.complete(asking(*"xx", *["fine"] * 50))
     assert [getattr(result, "kind", None) for result in results] == ["server"] * 2 + ["circuit_open"] * 50
     assert [result.attempts for result in results[2:]] == [0] * 50
     assert (len(server.calls["x"]), len(server.calls["fine"])) == (4, 0)
     assert backend.breaker.state == "open"
-    time.sleep(0.35)
+    time.sleep(1.05)
     # Half-open: the trial of a bad item opens it again, that of a good one closes it.
     assert [getattr(r, "kind", None) for r in backend.complete(asking("x", "fine"))] == ["server", "circuit_open"]
     assert len(server.calls["x"]) == 5
-    time.sleep(0.35)
+    time.sleep(1.05)
     assert all(isinstance(reply, ChatReply) for reply in backend.complete(asking("fine", "fine")))
     assert backend.breaker.state == "closed"
     assert backend.record.summary()["failures"] == {"server": 3, "circuit_open": 51}
