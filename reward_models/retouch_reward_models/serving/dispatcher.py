@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,9 +95,10 @@ class Dispatcher:
                 await self._switch(version, self._kwargs[version])
 
     def stats(self) -> dict[str, Any]:
-        """The version in use, all versions, the calls that ran out of time, and the state of every fleet."""
+        """The version in use, all versions, parcels that ran out of time, this process, and every fleet's state."""
         fleets = {version: fleet.state() for version, fleet in self._fleets.items()}
-        return {"version": self._version, "versions": list(self._kwargs), "timeouts": self._timeouts, "fleets": fleets}
+        versions = {"version": self._version, "versions": list(self._kwargs)}
+        return {**versions, "timeouts": self._timeouts, "pid": os.getpid(), "fleets": fleets}
 
     async def close(self) -> None:
         """Finish what waits and end every actor."""
