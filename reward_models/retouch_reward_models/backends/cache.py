@@ -128,24 +128,27 @@ class CachedBackend(Backend):
 
     def _keep(self, answers: Mapping[str, ChatReply | ChatFailure]) -> None:
         for key, answer in answers.items():
-            if isinstance(answer, ChatReply):
-                try:
-                    size = self._write(key, answer)
-                except (OSError, ValueError) as error:
-                    self._warn(error)
-                    return
-                with self._lock:
-                    self._written += size
-                    sweep = self._written * _SWEEP_SHARE > self.max_bytes
-                    if sweep:
-                        self._written = 0
+            if isinstance(answer, ChatFailure):
+                continue
+            try:
+                size = self._write(key, answer)
+            except (OSError, TypeError, ValueError) as error:
+                # The answer is there and may have cost money; that it cannot be kept must not lose it.
+                self._warn(error)
+                continue
+            with self._lock:
+                self._written += size
+                sweep = self._written * _SWEEP_SHARE > self.max_bytes
                 if sweep:
-                    self._sweep()
+                    self._written = 0
+            if sweep:
+                self._sweep()
 
     def _write(self, key: str, reply: ChatReply) -> int:
         content = asdict(reply)
-        # Lone surrogates of a broken answer are no UTF-8, but they are JSON.
-        text = json.dumps({"key": key, "checksum": _checksum(content), "reply": content}, allow_nan=False)
+        # Lone surrogates of a broken answer are no UTF-8, but as escapes they are JSON; Python's JSON also has the
+        # log-probability of what was forbidden, minus infinity.
+        text = json.dumps({"key": key, "checksum": _checksum(content), "reply": content})
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -183,8 +186,8 @@ class CachedBackend(Backend):
             warned, self._warned = self._warned, True
         if not warned:
             warnings.warn(
-                f"Answers are not kept, because {self.folder} cannot be written: {error}. Make room or give another "
-                "folder; until then everything is asked anew.",
+                f"An answer cannot be kept in {self.folder}: {error}. Make room or give another folder; until then it "
+                "is asked for anew each time. This is said once.",
                 RuntimeWarning,
                 stacklevel=4,
             )

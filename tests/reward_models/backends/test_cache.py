@@ -44,7 +44,7 @@ class Counting(Backend):
 
 
 def test_what_was_answered_is_not_asked_again(tmp_path: Path, asking: Asking) -> None:
-    tokens = (TokenChoice("1 \ufffd\ud800", {"1": -0.25, "2": -1.5}),)
+    tokens = (TokenChoice("1 \ufffd\ud800", {"1": -0.1, "2": float("-inf")}),)
     inner = Counting(tokens=tokens, complete=False)
     backend = CachedBackend(inner, tmp_path)
     (first,) = backend.complete(asking("x"))
@@ -200,6 +200,14 @@ def test_a_full_disk_warns_once_and_answers_all_the_same(
     assert inner.asked == 4
 
 
+def test_an_answer_that_is_no_plain_data_is_given_but_not_kept(tmp_path: Path, asking: Asking) -> None:
+    odd = (TokenChoice("1", {"1": np.float32(-1)}),)
+    with pytest.warns(RuntimeWarning, match="cannot be kept"):
+        (reply,) = CachedBackend(Counting(tokens=odd), tmp_path).complete(asking("x"))
+    assert isinstance(reply, ChatReply)
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_half_a_write_leaves_nothing(tmp_path: Path, asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
@@ -212,7 +220,7 @@ def test_half_a_write_leaves_nothing(tmp_path: Path, asking: Asking, monkeypatch
 
 def test_a_folder_that_is_a_file_warns(tmp_path: Path, asking: Asking) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.warns(RuntimeWarning, match="cannot be written"):
+    with pytest.warns(RuntimeWarning, match="cannot be kept"):
         assert isinstance(CachedBackend(Counting(), tmp_path / "file").complete(asking("x"))[0], ChatReply)
 
 
