@@ -32,7 +32,7 @@ class CachedBackend(Backend):
 
     One JSON file per answer, written in one step, so several processes can share the folder, on a network drive too.
     A file that cannot be read, or whose checksum does not fit, is a miss. When the folder cannot be written, a warning
-    says so once and the backend goes on without.
+    says so once and the backend goes on without. Answers that came while the backend's name changed are not kept.
 
     Args:
         backend: Who is asked.
@@ -80,7 +80,9 @@ class CachedBackend(Backend):
         Raises:
             BackendError: If the backend that is asked cannot be used at all.
         """
-        keys = [_key(request, self.backend.name) for request in requests]
+        # Read anew each time: the weights behind a backend may be exchanged, and its name changes with them.
+        self.name = name = self.backend.name
+        keys = [_key(request, name) for request in requests]
         found: dict[str, ChatReply | ChatFailure] = {}
         for wanted in {key for key in keys if key is not None}:
             reply = self._read(wanted)
@@ -94,7 +96,8 @@ class CachedBackend(Backend):
             elif key not in found:
                 asked.setdefault(key, number)
         answers = dict(zip(asked, self._ask([requests[n] for n in asked.values()]), strict=True))
-        self._keep({key: answer for key, answer in answers.items() if isinstance(key, str)})
+        if self.backend.name == name:
+            self._keep({key: answer for key, answer in answers.items() if isinstance(key, str)})
         with self._lock:
             self.hits += len(requests) - len(asked)
             self.misses += len(asked)

@@ -55,6 +55,27 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path, asking: Asking) ->
     assert backend.name == inner.name
 
 
+def test_new_weights_are_asked_anew(tmp_path: Path, asking: Asking) -> None:
+    inner = Counting("m@1")
+    backend = CachedBackend(inner, tmp_path)
+    backend.complete(asking("x"))
+    inner.name = "m@2"
+    assert getattr(backend.complete(asking("x"))[0], "text", None) == "2"
+    assert backend.name == "m@2"
+    inner.name = "m@1"
+    assert getattr(backend.complete(asking("x"))[0], "text", None) == "1"
+
+
+def test_answers_from_the_middle_of_an_exchange_are_not_kept(tmp_path: Path, asking: Asking) -> None:
+    class Exchanged(Counting):
+        def complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply | ChatFailure]:
+            self.name = "m@2"
+            return super().complete(requests)
+
+    assert isinstance(CachedBackend(Exchanged("m@1"), tmp_path).complete(asking("x"))[0], ChatReply)
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_a_batch_is_split_and_put_together_in_order(tmp_path: Path, asking: Asking) -> None:
     inner = FakeBackend()
     backend = CachedBackend(inner, tmp_path)
