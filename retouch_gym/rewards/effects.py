@@ -91,7 +91,7 @@ def read_effects(words: Sequence[str]) -> Mapping[str, int]:
     undecided = set()
     for index, word in enumerate(words):
         effect, sign = _meaning(words, index, word)
-        if not effect:
+        if not sign:
             continue
         value = sign * _strength(words, index)
         if effect in found and (found[effect] > 0) != (value > 0):
@@ -120,6 +120,9 @@ def _meaning(words: Sequence[str], index: int, word: str) -> tuple[str, int]:
             return _NOUNS[word], -1
         if _UP.intersection([*before, after]):
             return _NOUNS[word], 1
+        if index > 1 and words[index - 1] == "and" and words[index - 2] in _NOUNS:
+            # "More brightness and contrast": what is said of the one goes for the other.
+            return _NOUNS[word], _meaning(words, index - 2, words[index - 2])[1]
     return "", 0
 
 
@@ -150,4 +153,13 @@ def _before(words: Sequence[str], index: int) -> list[str]:
 
 
 def _strength(words: Sequence[str], index: int) -> int:
-    return next((_RANKS[word] for word in _before(words, index) if word in _RANKS), _BARE)
+    """Strength by an adverb before, or by one after that ends the phrase ("brighter by a lot")."""
+    for word in _before(words, index):
+        if word in _RANKS:
+            return _RANKS[word]
+    for place, word in enumerate(words[index + 1 : index + 5], start=index + 2):
+        if word in _STOPS or word in _EFFECTS or word in _NOUNS:
+            break
+        if word in _RANKS and (place == len(words) or words[place] in _STOPS):
+            return _RANKS[word]
+    return _BARE
