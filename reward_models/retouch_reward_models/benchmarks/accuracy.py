@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +24,9 @@ from retouch_reward_models.benchmarks.result import AccuracyResult, PairRow
 
 Ties = Literal["wrong", "half"]
 """What it is worth to find two edits equal of which people preferred one."""
+
+
+_LOADERS = min(8, os.cpu_count() or 1)
 
 
 class NoRenderer(Renderer):
@@ -141,14 +146,17 @@ def _episodes(pair: PreferencePair, alone: bool) -> tuple[Episode, Episode]:
     return first, second
 
 
-def _loaded(
-    pairs: Sequence[PreferencePair], alone: bool
-) -> Iterator[tuple[PreferencePair, tuple[Episode, Episode] | str]]:
-    for pair in pairs:
+def _loaded(pairs: Sequence[PreferencePair], alone: bool) -> list[tuple[PreferencePair, tuple[Episode, Episode] | str]]:
+    """Each pair with its episodes, or why it has none; photos are decoded by several threads."""
+
+    def load(pair: PreferencePair) -> tuple[PreferencePair, tuple[Episode, Episode] | str]:
         try:
-            yield pair, _episodes(pair, alone)
+            return pair, _episodes(pair, alone)
         except ImageError as error:
-            yield pair, str(error)
+            return pair, str(error)
+
+    with ThreadPoolExecutor(_LOADERS) as pool:
+        return list(pool.map(load, pairs))
 
 
 def _digest(text: str, *photos: Image) -> str:
@@ -164,7 +172,7 @@ class _Comparing:
     judge: PairwiseReward
 
     def verdicts(self, pairs: Sequence[PreferencePair]) -> list[_Verdict]:
-        loaded = list(_loaded(pairs, alone=True))
+        loaded = _loaded(pairs, alone=True)
         ready = [episodes for _, episodes in loaded if not isinstance(episodes, str)]
         turned = [] if self.judge.symmetric else [(second, first) for first, second in ready]
         found = compare_batch(self.judge, [*ready, *turned])
@@ -188,7 +196,7 @@ class _Scoring:
     known: dict[str, RewardOutput] = field(default_factory=dict)
 
     def verdicts(self, pairs: Sequence[PreferencePair]) -> list[_Verdict]:
-        loaded = list(_loaded(pairs, alone=self.judge.scope == "group"))
+        loaded = _loaded(pairs, alone=self.judge.scope == "group")
         keys: dict[str, list[str]] = {}
         wanted: dict[str, Episode] = {}
         for pair, episodes in loaded:

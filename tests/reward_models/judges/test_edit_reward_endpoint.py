@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ Respond = Callable[[dict], "tuple[int, str]"]
 
 
 class Server:
-    """A server of the protocol; `respond` can be replaced."""
+    """A server of the protocol; `respond` can be replaced, and hangs up for status 0."""
 
     def __init__(self) -> None:
         self.bodies: list[dict] = []
@@ -41,6 +42,9 @@ class Server:
                 outer.bodies.append(body)
                 outer.headers.append(self.headers.get("Authorization"))
                 status, text = outer.respond(body)
+                if not status:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
@@ -140,6 +144,23 @@ def test_an_answer_without_end_is_given_up(server: Server, doubles: SimpleNamesp
     rating = endpoint(server).rate([doubles.make_case()])[0]
     assert rating.error == f"malformed: the endpoint's answer goes on after {MOST_BYTES} bytes"
     assert len(server.bodies) == 1
+
+
+def test_a_connection_that_is_cut_is_tried_again(server: Server, doubles: SimpleNamespace) -> None:
+    good = server.respond
+    server.respond = lambda body: (0, "") if len(server.bodies) < 3 else good(body)
+    rating = endpoint(server).rate([doubles.make_case()])[0]
+    assert (rating.error, rating.attempts) == (None, 3)
+
+
+def test_an_endpoint_that_hangs_costs_no_more_than_the_deadline(server: Server, doubles: SimpleNamespace) -> None:
+    free = threading.Event()
+    server.respond = lambda body: (200, str(free.wait(10)))
+    start = time.monotonic()
+    ratings = endpoint(server, batch_size=1, limits=Limits(3, 0.6, 0.25)).rate([doubles.make_case(n) for n in (0, 1)])
+    free.set()
+    assert time.monotonic() - start < 5
+    assert all(rating.error is not None and rating.error.startswith("timeout: ") for rating in ratings)
 
 
 def test_nobody_there_is_an_error(doubles: SimpleNamespace) -> None:
