@@ -34,6 +34,13 @@ SIZE = TinySize(hidden=32, layers=1, heads=2, vision_hidden=32, vision_layers=1,
 HUGE = 1e30
 
 
+class Bomb:
+    """Fails the test when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return pytest.fail, ("a checkpoint was unpickled",)
+
+
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny(tmp_path_factory.mktemp("backbone"), get_toolset("iea"), ["the", "photo"], size=SIZE)
@@ -162,6 +169,17 @@ def test_heads_survive_saving_and_come_from_published_checkpoints(tmp_path: Path
     for name in QUESTIONS:
         assert torch.equal(again(hidden, name), head(hidden, name))
         assert torch.equal(converted(hidden, name), head(hidden, name))
+
+
+def test_pickled_weights_are_never_opened(backbone: Path, tmp_path: Path) -> None:
+    folder = with_head(backbone, tmp_path / "pickled", make_head())
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(BackendError, match="No image-text-to-text model"):
+        EditRewardModel.from_pretrained(folder)
+    (folder / "reward_head.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(BackendError, match="No head"):
+        load_head(folder)
 
 
 def test_what_does_not_fit_is_refused_with_a_reason(backbone: Path, tmp_path: Path) -> None:
