@@ -13,9 +13,10 @@ from retouch_agents.rllib.playing import Answers, OneByOne, Player, Together, pl
 from retouch_agents.rllib.rollouts import GroupRequest
 from retouch_gym import Recipe, ToolCall
 from retouch_gym.envs.retouch import RetouchEnv
-from retouch_gym.errors import RendererError, RewardError
+from retouch_gym.errors import ConfigurationError, RendererError, RewardError
 from retouch_gym.renderers.base import Renderer
-from retouch_gym.rewards import Likeness, RewardOutput
+from retouch_gym.rewards import Likeness, Reward, RewardOutput
+from retouch_gym.rewards.ranking import GroupRank
 from retouch_gym.tasks import Episode
 from retouch_gym.testing import TinyDataset, TinyRenderer
 from retouch_gym.types import Image, Unparsable
@@ -59,7 +60,7 @@ class Moody(TinyRenderer):
         return super().render(photos, recipes)
 
 
-def make(reward: Likeness | None = None, renderer: Renderer | None = None, **options: Any) -> RetouchEnv:
+def make(reward: Reward | None = None, renderer: Renderer | None = None, **options: Any) -> RetouchEnv:
     return RetouchEnv(
         dataset=TinyDataset(4),
         reward=reward or Noting(),
@@ -141,6 +142,20 @@ class TestTogether:
         played = Together(make()).play([GROUPS[0], Answers(GroupRequest(1, 99, 0), ACTIONS)])
         assert set(played.plays) == {7}
         assert "reset option 'index' is 99" in played.failures[1]
+
+    def test_a_reward_that_ranks_sees_groups_whole(self) -> None:
+        reward = Noting(limit=300)
+        player = player_of(make(GroupRank(reward)))
+        twice = [GROUPS[0], Answers(GroupRequest(20, 0, 1), ACTIONS[1:])]
+        found = player.play([*twice, GROUPS[1]])
+        assert reward.batches == [8, 3]  # two groups of one task do not meet
+        assert [play.reward for play in found.plays[7]] == rewards(player, [GROUPS[0]])[7]
+        scores = rewards(Together(make()), [GROUPS[0]])[7]
+        assert sorted(scores) == sorted(scores, key=lambda s: found.plays[7][scores.index(s)].reward)
+
+    def test_a_reward_that_ranks_is_refused_one_by_one(self) -> None:
+        with pytest.raises(ConfigurationError, match="Leave out Doubling"):
+            player_of(Doubling(make(GroupRank("likeness"))))
 
     def test_an_episode_that_goes_on_is_refused(self) -> None:
         played = Together(make(max_turns=2)).play(GROUPS[:1])
