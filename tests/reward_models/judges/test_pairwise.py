@@ -10,9 +10,11 @@ import pytest
 from retouch_gym.chat import photos_of
 from retouch_gym.errors import RewardError
 from retouch_gym.rewards.pairwise import compare_batch
+from retouch_gym.rewards.ranking import Tournament
 from retouch_gym.testing.doubles import TinyRenderer
-from retouch_gym.testing.rewards import synthetic_pairs
+from retouch_gym.testing.rewards import check_reward, synthetic_pairs
 from retouch_reward_models.backends.base import ChatFailure, ChatReply, ChatRequest
+from retouch_reward_models.backends.fake import FakeBackend
 from retouch_reward_models.errors import BackendError
 from retouch_reward_models.judges import PairwiseJudge, UnifiedRewardEditPairs
 
@@ -146,6 +148,17 @@ def test_compares_episodes_as_a_pairwise_reward(doubles: SimpleNamespace) -> Non
     found = compare_batch(PairwiseJudge(backend), [(expert, untouched), (untouched, expert)])
     assert [preference.first for preference in found] == [1.0, 0.0]
     assert [len(call) for call in backend.calls] == [4]
+
+
+def prefers_changes(request: ChatRequest) -> str:
+    """A function of the module, so that it can be pickled: the edit that changed more is better."""
+    before, first, second = (photo.astype(float) for photo in photos_of(request.messages))
+    gap = abs(first - before).mean() - abs(second - before).mean()
+    return json.dumps({"rationale": "r", "better": "tie" if gap == 0 else "A" if gap > 0 else "B"})
+
+
+def test_a_tournament_of_it_keeps_the_contract_of_a_reward() -> None:
+    check_reward(Tournament(PairwiseJudge(FakeBackend(prefers_changes))))
 
 
 def test_a_backend_that_cannot_be_used_is_a_reward_error(doubles: SimpleNamespace) -> None:
