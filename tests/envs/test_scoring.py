@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from retouch_gym import ToolCall
+from retouch_gym.datasets.recordings import read_episodes
 from retouch_gym.envs.base import step_together
 from retouch_gym.envs.retouch import RetouchEnv
 from retouch_gym.envs.vector import RetouchVectorEnv
@@ -20,6 +22,7 @@ from retouch_gym.rewards import Likeness, Reward, RewardOutput, score_one
 from retouch_gym.rewards.ranking import GroupRank
 from retouch_gym.tasks import Episode
 from retouch_gym.testing import TinyDataset, TinyRenderer
+from retouch_gym.wrappers import RecordEpisode
 
 MakeEnv = Callable[..., RetouchEnv]
 VALUES = (30, -10, 10, 5)
@@ -128,6 +131,14 @@ class TestDetails:
         info = env.step(exposure(13))[4]
         assert info["reward_valid"] is False
         assert info["reward_details"] == {"attempts": 3, "why": None}
+
+    def test_recorders_do_not_mind(self, make_env: MakeEnv, tmp_path: Path) -> None:
+        env = RecordEpisode(make_env(reward=Talkative(), max_turns=1), tmp_path)
+        env.reset(seed=0)
+        env.step(exposure(6))
+        env.close()
+        (recorded,) = read_episodes(tmp_path)
+        assert recorded.reward == 0.5
 
     @pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
     def test_vectors_keep_them_apart_whatever_their_types(self, mode: str) -> None:

@@ -69,6 +69,25 @@ def test_two_iterations_on_photos(tiny: Path, cluster: None) -> None:
         algo.stop()
 
 
+def test_a_reward_that_ranks_the_answers_of_a_group(tiny: Path, cluster: None) -> None:
+    algo = (
+        GRPOConfig()
+        .environment("Retouch/Retouch-v0", env_config={"dataset": DarkPhotos(), "reward": "rank", "max_turns": 1})
+        .training(model=tiny, group_size=4, prompts_per_iteration=3, max_new_tokens=8, lr=1e-3)
+        .env_runners(num_env_runners=0)
+        .build_algo()
+    )
+    try:
+        numbers = algo.train()["grpo"]
+    finally:
+        algo.stop()
+    assert numbers["answers"] == 12
+    assert numbers["valid_rate"] == 1.0
+    # Whoever wins, somebody else loses.
+    assert numbers["reward_mean"] == pytest.approx(0.5)
+    assert {"component/likeness", "component/likeness.distance"} <= set(numbers)
+
+
 def test_conversations_with_edits_and_summaries(tiny: Path, cluster: None) -> None:
     config = {
         "dataset_kwargs": {"kinds": ["instruct"], "size": 4, "resolution": 32},
