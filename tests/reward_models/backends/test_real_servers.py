@@ -70,7 +70,7 @@ def serving(script: str, folder: Path, *options: str) -> Iterator[tuple[str, sub
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return
@@ -204,13 +204,13 @@ def test_a_cache_in_front_of_it(serve: OpenAICompatible, tmp_path: Path) -> None
 
 def test_a_server_killed_in_the_middle_loses_no_item(folder: Path, here) -> None:
     with serving("launch_own.py", folder) as (url, process):
-        backend = OpenAICompatible(url, "tiny", concurrency=2, timeout_s=5, attempts=2, backoff=Backoff(0.01, 0.02))
+        backend = OpenAICompatible(url, "tiny", concurrency=2, timeout_s=30, attempts=2, backoff=Backoff(0.01, 0.02))
         batch = requests(max_tokens=32) * 25
         killer = threading.Thread(target=_kill_after, args=(process, backend, 10))
         killer.start()
         start = time.monotonic()
         results = backend.complete(batch)
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 60
         killer.join(10)
     replies = [result for result in results if isinstance(result, ChatReply)]
     failures = [result for result in results if isinstance(result, ChatFailure)]
