@@ -1,6 +1,6 @@
 """Train a tiny generalist reward model and policies with it, and say what it is worth (issue 5).
 
-    python benchmarks/judge.py sft --seed 0          # the judge, 4,000 steps on perturbed pairs; and an early policy
+    python benchmarks/judge.py sft --seed 0          # the judge, 2,600 steps on perturbed pairs; and an early policy
     python benchmarks/judge.py accuracy --seed 0     # accuracy on held-out pairs, with controls
     python benchmarks/judge.py reward --seed 0       # GRPO with the judge, the rule and a random reward
     python benchmarks/judge.py pgrt --seed 0         # PGRT against as much training on perturbations
@@ -163,20 +163,22 @@ def pgrt(out: Path, args: argparse.Namespace) -> None:
         if name == "pgrt":
             policies["trained"] = last_policy
     found: dict[str, Any] = {}
-    sets: dict[str, Sequence[Pair] | PerturbedPairs] = {
-        kind: policy_test(folder, args.seed) for kind, folder in policies.items()
+    pairs = {kind: policy_test(folder, args.seed, POLICY_PAIRS // 2) for kind, folder in policies.items()}
+    own = [*pairs["early"], *pairs["trained"]]
+    sets: dict[str, tuple[Sequence[Pair] | PerturbedPairs, bool]] = {
+        "policy alone": (own, False),
+        "policy together": (own[::3], True),
+        "perturbed alone": (perturbed_test(1000), False),
     }
-    sets["perturbed"] = perturbed_test(2000)
-    for kind, pairs in sets.items():
-        for together in (False, True):
-            outcomes = {}
-            for name, folder in judges.items():
-                scores = score_pairs(judge_of(folder), pairs, together=together)
-                outcomes[name] = scores.outcomes
-                found[f"{kind} {'together' if together else 'alone'} {name}"] = described(scores)
-            key = f"{kind} {'together' if together else 'alone'} pgrt - perturbed"
-            found[key] = paired(outcomes["pgrt"] - outcomes["perturbed"])
-            print(key, found[key], {name: float(values.mean()) for name, values in outcomes.items()}, flush=True)
+    for kind, (shown, together) in sets.items():
+        outcomes = {}
+        for name, folder in judges.items():
+            scores = score_pairs(judge_of(folder), shown, together=together)
+            outcomes[name] = scores.outcomes
+            found[f"{kind} {name}"] = described(scores)
+        key = f"{kind} pgrt - perturbed"
+        found[key] = paired(outcomes["pgrt"] - outcomes["perturbed"])
+        print(key, found[key], {name: float(values.mean()) for name, values in outcomes.items()}, flush=True)
     save(out / "pgrt.json", found)
 
 
@@ -228,11 +230,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/judge"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy-steps", type=int, default=500)
-    parser.add_argument("--judge-steps", type=int, default=4000)
+    parser.add_argument("--judge-steps", type=int, default=2600)
     parser.add_argument("--iterations", type=int, default=100, help="of GRPO, for each reward")
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
-    parser.add_argument("--judge-iterations", type=int, default=40, help="a round")
-    parser.add_argument("--policy-iterations", type=int, default=30, help="a round")
+    parser.add_argument("--judge-iterations", type=int, default=30, help="a round")
+    parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
     parser.add_argument("--judge-lr", type=float, default=1e-4)
     parser.add_argument("--test-tasks", type=int, default=480)
     args = parser.parse_args()
