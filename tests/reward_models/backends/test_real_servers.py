@@ -226,6 +226,7 @@ def test_a_server_killed_in_the_middle_loses_no_item(folder: Path, here) -> None
 
 
 def _kill_after(process: subprocess.Popen[bytes], backend: OpenAICompatible, replies: int) -> None:
-    while backend.record.summary()["replies"] < replies:
+    deadline = time.monotonic() + 60
+    while backend.record.summary()["replies"] < replies and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
