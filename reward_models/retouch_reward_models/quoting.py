@@ -1,9 +1,9 @@
 r"""Text from outside as quoted data: it reaches a judge as one JSON string that it can neither close nor leave.
 
 Instructions, answers and everything else that a user or the policy wrote go through `quote`. Control, format
-(zero-width, bidirectional), surrogate and private characters, line separators and the brackets that chat templates and
-tags are made of are written as ``\uXXXX``, so that no text of outside ends the string, begins a line, a turn or a
-tag, or looks like something that it is not.
+(zero-width, bidirectional), surrogate and private characters, others that nothing is drawn for (variation selectors,
+fillers), line separators and the brackets that chat templates and tags are made of are written as ``\uXXXX``, so that
+no text of outside ends the string, begins a line, a turn or a tag, or looks like something that it is not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,20 @@ DATA_RULE = (
 _ESCAPED = frozenset("<>[]{}|`\\")
 _CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+# Default_Ignorable_Code_Point of Unicode outside the categories above: nothing is drawn for them, and a whole text can
+# be hidden in variation selectors.
+_UNSEEN = frozenset(
+    map(
+        chr,
+        [
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ],
+    )
+)
+
 
 def quote(text: str, limit: int = MAX_QUOTED) -> str:
     """A text as a JSON string literal on one line.
@@ -35,9 +49,11 @@ def quote(text: str, limit: int = MAX_QUOTED) -> str:
 
     Returns:
         The literal with its double quotes. ``json.loads`` gives the text back, compatibility characters (full-width
-        letters and brackets, ligatures) as their plain forms.
+        letters and brackets, ligatures) as their plain forms and halves of surrogate pairs, which are no text, as
+        U+FFFD.
     """
-    plain = unicodedata.normalize("NFKC", text)
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    plain = unicodedata.normalize("NFKC", whole)
     if len(plain) > limit:
         half = max(1, limit // 2)
         plain = f"{plain[:half]} … {len(plain) - 2 * half} characters left out … {plain[-half:]}"
@@ -47,7 +63,7 @@ def quote(text: str, limit: int = MAX_QUOTED) -> str:
 def _escape(character: str) -> str:
     if character == '"':
         return '\\"'
-    if character in _ESCAPED or unicodedata.category(character) in _CATEGORIES:
+    if character in _ESCAPED or character in _UNSEEN or unicodedata.category(character) in _CATEGORIES:
         # json escapes what is outside the basic plane as a surrogate pair.
         escaped = json.dumps(character)[1:-1]
         return escaped if escaped.startswith("\\u") else f"\\u{ord(character):04x}"

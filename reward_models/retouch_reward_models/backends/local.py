@@ -64,7 +64,7 @@ class TransformersBackend(Backend):
         for number, request in enumerate(requests):
             try:
                 prompts[number] = self._prompt(request)
-            except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
                 found[number] = ChatFailure("model", f"the conversation cannot be encoded: {error}")
         for batch in self._batches(requests, prompts):
             found.update(self._answer(requests, prompts, batch))

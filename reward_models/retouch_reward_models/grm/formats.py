@@ -154,7 +154,7 @@ class LineVerdict(VerdictFormat):
 
     name = "lines"
 
-    _SCORE = re.compile(r"\d{1,2}(?:\.\d{1,3})?")
+    _SCORE = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,3})?")
 
     def guide(self, candidates: int) -> str:
         """See `VerdictFormat.guide`."""
@@ -173,12 +173,12 @@ class LineVerdict(VerdictFormat):
         lines = []
         for item in verdict.scored:
             judged = [f"{note}={score:g}" for note, score in zip(item.notes, item.scores, strict=True)]
-            lines.append("|".join([item.criterion.name, f"{_percent(item.criterion):g}", *judged]))
+            lines.append("|".join([item.criterion.name, _plain(_percent(item.criterion)), *judged]))
         return "\n".join(lines)
 
     def write_criteria(self, criteria: Sequence[Criterion]) -> str:
         """See `VerdictFormat.write_criteria`."""
-        return "\n".join(f"{item.name}|{_percent(item):g}" for item in criteria)
+        return "\n".join(f"{item.name}|{_plain(_percent(item))}" for item in criteria)
 
     def read(self, text: str, candidates: int) -> Verdict:
         """See `VerdictFormat.read`."""
@@ -228,6 +228,11 @@ def _bounded(text: str) -> str:
 
 def _percent(criterion: Criterion) -> float:
     return round(100 * criterion.weight, 6)
+
+
+def _plain(number: float) -> str:
+    """A number in digits, without an exponent."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
 def _item(entry: Scored) -> JSON:
@@ -298,6 +303,6 @@ def _fields(line: str, start: int, count: int) -> list[tuple[str, int]]:
 
 
 def _decimal(text: str) -> float:
-    if re.fullmatch(r"\d{1,3}(?:\.\d{1,6})?", text) is None:
+    if re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", text) is None:
         raise VerdictError(f"The weight {text[:20]!r} should be a number of per cent.")
     return float(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,11 +11,11 @@ import numpy as np
 
 from retouch_gym.chat import Message
 from retouch_gym.chat.messages import system_message, user_message
-from retouch_gym.errors import ConfigurationError
-from retouch_gym.images import fit, resize
+from retouch_gym.errors import ConfigurationError, ImageError
+from retouch_gym.images import check_image, fit, resize
 from retouch_gym.types import Image
 from retouch_reward_models.cases import Case
-from retouch_reward_models.grm.formats import VerdictFormat
+from retouch_reward_models.grm.formats import MAX_VERDICT, VerdictFormat
 from retouch_reward_models.grm.verdict import Criterion
 from retouch_reward_models.quoting import DATA_RULE, quote
 
@@ -34,6 +35,8 @@ _SYSTEM = (
 )
 
 _USER = "{photos}\nREQUEST: {instruction}\n{criteria}\n{guide}"
+
+_FIELD = re.compile(r"\{(photos|instruction|criteria|guide)\}")
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,22 @@ class JudgePrompt:
             case: Instruction, photo before, candidates.
             spoken: How it is to be answered.
             criteria: Criteria that are to be scored; empty if the judge writes its own.
+
+        Raises:
+            ImageError: If a photo is none, or there are more candidates than `LETTERS`.
         """
         given = ""
         if criteria:
-            given = f"Score exactly these criteria, with these weights:\n{quote(spoken.write_criteria(criteria))}"
+            written = quote(spoken.write_criteria(criteria), MAX_VERDICT)
+            given = f"Score exactly these criteria, with these weights:\n{written}"
         return self._messages(case, spoken.guide(len(case.candidates)), given)
 
     def ask_criteria(self, case: Case, spoken: VerdictFormat) -> list[Message]:
-        """The conversation that asks for criteria alone, from the instruction and the photo before."""
+        """The conversation that asks for criteria alone, from the instruction and the photo before.
+
+        Raises:
+            ImageError: If the photo before is none.
+        """
         alone = Case(case.instruction, case.before, (), case.task_id)
         return self._messages(
             alone, spoken.criteria_guide(), "Write criteria for edits of this photo; no edit is shown."
@@ -104,19 +115,23 @@ class JudgePrompt:
         photos, labels = self._photos(case)
         described = " ".join(f"Photo {number}: {label}." for number, label in enumerate(labels, 1))
         values = {"photos": described, "instruction": quote(case.instruction), "criteria": criteria, "guide": guide}
-        text = self.user
         # One pass over the template: a field's name inside a value stays what it is.
-        parts = [values.get(part, part) if odd else part for odd, part in _split(text)]
-        return [*([system_message(self.system)] if self.system else []), user_message("".join(parts), photos)]
+        text = _FIELD.sub(lambda field: values[field[1]], self.user)
+        return [*([system_message(self.system)] if self.system else []), user_message(text, photos)]
 
     def _photos(self, case: Case) -> tuple[list[Image], list[str]]:
         """The photos in the order shown, and what each is."""
+        check_image(case.before, "the photo before")
+        for candidate in case.candidates:
+            check_image(candidate, "a photo after")
+        if len(case.candidates) > len(LETTERS):
+            raise ImageError(f"The case has {len(case.candidates)} candidates; at most {len(LETTERS)} are shown.")
         before = case.before if self.longest is None else fit(case.before, self.longest)
         height, width = before.shape[:2]
         shown, labels = [], []
         if not case.candidates or ("before" in self.views and not self.strip):
             shown, labels = [before], ["before any edit"]
-        for letter, candidate in zip(LETTERS, case.candidates, strict=False):
+        for letter, candidate in zip(LETTERS[: len(case.candidates)], case.candidates, strict=True):
             after = candidate if candidate.shape == before.shape else resize(candidate, width, height)
             views = {"before": before, "after": after, "difference": difference(before, after)}
             wanted = [view for view in self.views if self.strip or view != "before"]
@@ -137,15 +152,3 @@ def difference(before: Image, after: Image) -> Image:
     """
     change = after.astype(np.int16) - before.astype(np.int16) + 128
     return np.clip(change, 0, 255).astype(np.uint8)
-
-
-def _split(template: str) -> list[tuple[bool, str]]:
-    """The template in pieces: (whether it is a field's name, text)."""
-    pieces: list[tuple[bool, str]] = []
-    for number, piece in enumerate(template.split("{")):
-        if number == 0:
-            pieces.append((False, piece))
-            continue
-        name, _, rest = piece.partition("}")
-        pieces += [(True, name), (False, rest)]
-    return pieces

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from retouch_gym.errors import ConfigurationError
+from retouch_gym.errors import ConfigurationError, ImageError, RewardError
 from retouch_gym.rewards.base import Reward, RewardOutput
 from retouch_gym.tasks import Episode
 from retouch_gym.types import JSON
@@ -16,6 +16,7 @@ from retouch_reward_models.asking import Asked, ask
 from retouch_reward_models.backends.base import Backend, ChatReply, ChatRequest
 from retouch_reward_models.backends.local import TransformersBackend
 from retouch_reward_models.cases import Case, case_of
+from retouch_reward_models.errors import BackendError, VerdictError
 from retouch_reward_models.grm.files import load_judge_prompt
 from retouch_reward_models.grm.formats import VerdictFormat, get_verdict_format
 from retouch_reward_models.grm.prompts import JudgePrompt
@@ -27,6 +28,10 @@ CACHED_CRITERIA = 4096
 
 TOP_LOGPROBS = 20
 """Alternatives of a token that expected scores look at; the most that OpenAI's API gives."""
+
+
+Key: TypeAlias = tuple[str, str, str]
+"""What shared criteria are kept by: task, instruction, and the backend's name."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class GeneralistReward(Reward):
         self.scoring = scoring
         self.attempts = attempts
         self.max_tokens = max_tokens
-        self._shared: OrderedDict[tuple[str, str, str], tuple[Criterion, ...]] = OrderedDict()
+        self._shared: OrderedDict[Key, tuple[Criterion, ...]] = OrderedDict()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, version: str = "", batch_size: int = 64, **options: Any) -> Any:
@@ -116,11 +121,23 @@ class GeneralistReward(Reward):
         return cls(backend, **{"prompt": prompt, "verdict_format": spoken, "scoring": "expected", **options})
 
     def score(self, episodes: Sequence[Episode]) -> list[RewardOutput]:
-        """Score each episode, in order; one call of the backend per attempt."""
-        return [_output(asked) for asked in self.judge([case_of(episode) for episode in episodes])]
+        """Score each episode, in order; one call of the backend per attempt.
+
+        Raises:
+            RewardError: If the backend cannot be used at all.
+        """
+        try:
+            judged = self.judge([case_of(episode) for episode in episodes])
+        except BackendError as error:
+            raise RewardError(f"Reward {self.name!r} cannot reach its judge: {error}") from error
+        return [_output(asked) for asked in judged]
 
     def judge(self, cases: Sequence[Case]) -> list[Asked[Judged]]:
-        """Judge cases with any number of candidates each, in order.
+        """Judge cases with one or several candidates each, in order.
+
+        A case that cannot be shown or whose answers hold no valid verdict comes back with its `problem`, and leaves
+        its neighbours alone. An answer that was cut off by the limit of tokens is none: in lines, a score of 10 that is
+        cut off reads 1.
 
         Raises:
             BackendError: If the backend cannot be used at all.
@@ -136,31 +153,46 @@ class GeneralistReward(Reward):
                     problems[number] = Asked(None, problem, asked.replies, asked.attempts, asked.seconds)
                 else:
                     given[number] = asked.result
-        numbers = [number for number in range(len(cases)) if number not in problems]
-        requests = [self._request(self.prompt.verdict(cases[n], self.format, given[n]), True) for n in numbers]
+        requests: dict[int, ChatRequest] = {}
+        for number in range(len(cases)):
+            if number not in problems:
+                try:
+                    requests[number] = self._request(
+                        self.prompt.verdict(cases[number], self.format, given[number]), True
+                    )
+                except ImageError as error:
+                    problems[number] = Asked(None, str(error), attempts=0)
+        numbers = list(requests)
 
         def read(place: int, reply: ChatReply) -> Judged:
             number = numbers[place]
-            verdict = self.format.parse(reply.text, len(cases[number].candidates))
+            verdict = self.format.parse(_whole(reply), len(cases[number].candidates))
             if given[number]:
                 check_same(given[number], verdict.criteria)
             return Judged(verdict, self._totals(verdict, reply))
 
-        found = dict(zip(numbers, ask(self.backend, requests, read, attempts=self.attempts), strict=True))
+        answers = ask(self.backend, list(requests.values()), read, attempts=self.attempts)
+        found = dict(zip(numbers, answers, strict=True))
         return [found.get(number) or problems[number] for number in range(len(cases))]
 
     def _criteria(self, cases: Sequence[Case]) -> list[Asked[tuple[Criterion, ...]]]:
         """The shared criteria of each case; each task is asked for once."""
         keys = [(case.task_id, case.instruction, self.backend.name) for case in cases]
         new = {key: case for key, case in zip(keys, cases, strict=True) if key not in self._shared}
-        requests = [self._request(self.prompt.ask_criteria(case, self.format), False) for case in new.values()]
+        fresh: dict[Key, Asked[tuple[Criterion, ...]]] = {}
+        requests: dict[Key, ChatRequest] = {}
+        for key, case in new.items():
+            try:
+                requests[key] = self._request(self.prompt.ask_criteria(case, self.format), False)
+            except ImageError as error:
+                fresh[key] = Asked(None, str(error), attempts=0)
         asked = ask(
             self.backend,
-            requests,
-            lambda _, reply: self.format.parse_criteria(reply.text),
+            list(requests.values()),
+            lambda _, reply: self.format.parse_criteria(_whole(reply)),
             attempts=self.attempts,
         )
-        fresh = dict(zip(new, asked, strict=True))
+        fresh |= dict(zip(requests, asked, strict=True))
         for key, answer in fresh.items():
             if answer.result is not None:
                 self._shared[key] = answer.result
@@ -186,6 +218,12 @@ def load_generalist(folder: str, **options: Any) -> GeneralistReward:
     """`GeneralistReward.from_pretrained`, as a factory that a config can name."""
     found: GeneralistReward = GeneralistReward.from_pretrained(folder, **options)
     return found
+
+
+def _whole(reply: ChatReply) -> str:
+    if not reply.complete:
+        raise VerdictError(f"The answer was cut off by the limit of tokens after {reply.text[-40:]!r}.")
+    return reply.text
 
 
 def _output(asked: Asked[Judged]) -> RewardOutput:

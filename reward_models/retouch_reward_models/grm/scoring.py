@@ -10,7 +10,7 @@ from itertools import accumulate
 from retouch_reward_models.backends.base import ChatReply, TokenChoice
 from retouch_reward_models.grm.verdict import BEST, Scored, Verdict, weighted
 
-_NUMBER = re.compile(r"\W*?(\d{1,2}(?:\.\d+)?)\W*")
+_NUMBER = re.compile(r"\W*?([0-9]{1,2}(?:\.[0-9]+)?)\W*")
 
 
 def greedy_total(verdict: Verdict, candidate: int = 0) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -117,8 +118,9 @@ def make_criteria(pairs: Sequence[tuple[str, float]]) -> tuple[Criterion, ...]:
             raise VerdictError(f"The criterion {name[:40]!r} should have 1 to {MAX_NAME} characters.")
         if key in seen:
             raise VerdictError(f"The criterion {name!r} is given twice; each should be there once.")
-        if not math.isfinite(weight) or weight <= 0:
-            raise VerdictError(f"The weight of {name!r} is {weight:g}; expected a number above 0.")
+        # Numbers beyond what may be the sum are refused one by one: a few of them overflow.
+        if not 0 < weight <= 100 * (1 + WEIGHT_TOLERANCE) + 1e-6:
+            raise VerdictError(f"The weight of {name!r} is {weight:g}; expected a number above 0, at most 100.")
         seen.add(key)
     total = math.fsum(weight for _, weight in pairs)
     if abs(total / 100 - 1) > WEIGHT_TOLERANCE + 1e-9:
@@ -140,10 +142,16 @@ def check_score(name: str, score: float) -> float:
 def check_same(given: Sequence[Criterion], found: Sequence[Criterion]) -> None:
     """Check that a verdict is about the criteria that were given.
 
+    Names are compared as `retouch_reward_models.quoting.quote` shows them, with compatibility characters as their plain
+    forms: an ellipsis that was shown as three dots comes back as three dots.
+
     Raises:
         VerdictError: If one is missing, new, out of order or has another weight.
     """
-    wanted = [(item.name, round(100 * item.weight)) for item in given]
-    got = [(item.name, round(100 * item.weight)) for item in found]
+    wanted, got = _shown(given), _shown(found)
     if wanted != got:
         raise VerdictError(f"The criteria {got} should be those that were given, {wanted}.")
+
+
+def _shown(criteria: Sequence[Criterion]) -> list[tuple[str, int]]:
+    return [(unicodedata.normalize("NFKC", item.name), round(100 * item.weight)) for item in criteria]

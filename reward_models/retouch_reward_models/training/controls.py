@@ -30,5 +30,7 @@ class RandomReward(Reward):
         return [RewardOutput(self._draw(episode)) for episode in episodes]
 
     def _draw(self, episode: Episode) -> float:
-        digest = hashlib.blake2b(episode.image.tobytes(), key=f"{self.seed}/{episode.task.id}".encode()[-64:])
+        key = f"{self.seed}/{episode.task.id}".encode()
+        # A key has at most 64 bytes; cut, it would lose the seed.
+        digest = hashlib.blake2b(episode.image.tobytes(), key=key if len(key) <= 64 else hashlib.sha512(key).digest())
         return 10 * int.from_bytes(digest.digest()[:8], "big") / 2**64
