@@ -100,7 +100,13 @@ def plans() -> Iterator[list[ToolCall]]:
 
 def options(size: int) -> dict[str, Any]:
     """What every environment here is made with."""
-    return {"dataset": InMemory(size), "reward": "likeness", "reward_mode": "delta", "max_turns": TURNS, "cache_mb": 1024}
+    return {
+        "dataset": InMemory(size),
+        "reward": "likeness",
+        "reward_mode": "delta",
+        "max_turns": TURNS,
+        "cache_mb": 1024,
+    }
 
 
 def single(size: int) -> Contestant:

@@ -1,6 +1,6 @@
 """Train a tiny generalist reward model and policies with it, and say what it is worth (issue 5).
 
-    python benchmarks/judge.py sft --seed 0          # the judge, 2,600 steps on perturbed pairs; and an early policy
+    python benchmarks/judge.py sft --seed 0          # the judge, 4,200 steps on perturbed pairs; and an early policy
     python benchmarks/judge.py accuracy --seed 0     # accuracy on held-out pairs, with controls
     python benchmarks/judge.py reward --seed 0       # GRPO with the judge, the rule and a random reward
     python benchmarks/judge.py pgrt --seed 0         # PGRT against as much training on perturbations
@@ -31,7 +31,7 @@ from retouch_agents.reinforce import GRPOStage, reinforce
 from retouch_agents.sft import SFTConfig, SFTTrainer
 from retouch_agents.tiny import build_tiny
 from retouch_gym.datasets.base import get_dataset
-from retouch_gym.datasets.grammar import ADJECTIVES, words
+from retouch_gym.datasets.grammar import words
 from retouch_gym.evaluation.bootstrap import bootstrap_interval
 from retouch_gym.evaluation.evaluate import evaluate
 from retouch_gym.tools.iea import IEA
@@ -39,7 +39,13 @@ from retouch_reward_models.grm import load_generalist
 from retouch_reward_models.training.accuracy import PairScores, score_pairs
 from retouch_reward_models.training.pairs import Pair, PerturbedPairs
 
-PERTURBER = {"extra": 0.1, "extras": list(ADJECTIVES)}
+SLIDERS = ("exposure", "contrast", "saturation", "temperature", "tint", "vignette")
+"""What the requests are about: sliders that 32 pixels can tell apart."""
+
+PERTURBER = {"extra": 0.1, "extras": list(SLIDERS)}
+MARGIN = 2.0
+"""Points (of 10) between the right totals of two edits of a policy, from which the instruction decides between them."""
+
 CONTROLS = ("none", "before_blanked", "instruction_swapped")
 TEST_TASKS = 600
 POLICY_PAIRS = 4500
@@ -47,7 +53,7 @@ POLICY_PAIRS = 4500
 
 def tasks(split: str, seed: int, size: int = 1_000_000) -> dict[str, Any]:
     """Requests that name sliders, 64-pixel photos."""
-    return {"split": split, "size": size, "kinds": ["instruct"], "resolution": 64, "seed": seed}
+    return {"split": split, "size": size, "kinds": ["instruct"], "resolution": 64, "seed": seed, "sliders": SLIDERS}
 
 
 def sft(out: Path, args: argparse.Namespace) -> None:
@@ -76,7 +82,8 @@ def policy_test(policy: Path, seed: int, count: int = POLICY_PAIRS) -> list[Pair
     dataset = get_dataset("samples", **tasks("test", 1))
     pairs: list[Pair] = []
     for start in range(0, len(dataset), 256):
-        pairs += decided_pairs(sample_edits(policy, dataset, range(start, start + 256), answers=4, seed=seed))
+        edits = sample_edits(policy, dataset, range(start, start + 256), answers=4, seed=seed)
+        pairs += decided_pairs(edits, MARGIN)
         if len(pairs) >= count:
             break
     order = np.random.default_rng(seed).permutation(len(pairs))[:count]
@@ -149,7 +156,13 @@ def pgrt(out: Path, args: argparse.Namespace) -> None:
         {}, args.judge_iterations, env_runners=0, learning_rate=args.judge_lr, max_new_tokens=MAX_TOKENS, num_updates=1
     )
     policy_stage = GRPOStage({"toolset": "iea"}, args.policy_iterations, env_runners=0)
-    both = {"rounds": args.rounds, "perturbed": {"perturber": PERTURBER}, "judge": judge_stage, "seed": args.seed}
+    both: dict[str, Any] = {
+        "rounds": args.rounds,
+        "perturbed": {"perturber": PERTURBER},
+        "judge": judge_stage,
+        "margin": MARGIN,
+        "seed": args.seed,
+    }
     arms = {
         "pgrt": PGRTConfig(**common, **both, share=0.5, policy=policy_stage),
         "perturbed": PGRTConfig(**common, **both, share=0.0, policy=None),
@@ -229,8 +242,8 @@ def main() -> None:
     parser.add_argument("stages", nargs="+", choices=list(stages))
     parser.add_argument("--out", type=Path, default=Path("runs/judge"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--policy-steps", type=int, default=500)
-    parser.add_argument("--judge-steps", type=int, default=2600)
+    parser.add_argument("--policy-steps", type=int, default=300)
+    parser.add_argument("--judge-steps", type=int, default=4200)
     parser.add_argument("--iterations", type=int, default=100, help="of GRPO, for each reward")
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
     parser.add_argument("--judge-iterations", type=int, default=30, help="a round")
