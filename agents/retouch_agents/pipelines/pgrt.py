@@ -78,19 +78,31 @@ def train_judge(judge: Path, output: Path, stage: GRPOStage, pairs: Any, metrics
 
 
 def train_policy(policy: Path, output: Path, stage: GRPOStage, judge: Path, metrics: MetricsLog, say: Say) -> None:
-    """One stage of GRPO of a policy, paid by a judge; a mended version of the judge is another `judge` folder."""
-    reward = {"folder": str(judge.resolve()), "version": judge.name, "batch_size": 128, "max_tokens": 48}
-    config = {
-        **stage.env_config,
-        "reward": "retouch_reward_models:load_generalist",
-        "reward_kwargs": reward,
-        "on_reward_error": "truncate",
-        "max_turns": 1,
-    }
+    """One stage of GRPO of a policy, paid by a judge.
+
+    Args:
+        policy: Folder of the policy to start from.
+        output: Folder of the trained one.
+        stage: Settings. If its environment names a reward of its own, for instance a pool that serves the judge, that
+            one pays.
+        judge: Folder of the judge that every env runner loads otherwise.
+        metrics: Receives a row per iteration.
+        say: Receives a short text per iteration.
+    """
+    own = {"folder": str(judge.resolve()), "version": judge.name, "batch_size": 128, "max_tokens": 48}
+    paid = {"reward": "retouch_reward_models:load_generalist", "reward_kwargs": own}
+    config = {**paid, **stage.env_config, "on_reward_error": "truncate", "max_turns": 1}
     reinforce(policy, output, replace(stage, env_config=config), metrics, lambda n, text: say(text))
 
 
-def alternate(policy: Path, judge: Path, out: Path, config: PGRTConfig, say: Say = print) -> tuple[Path, Path]:
+def alternate(
+    policy: Path,
+    judge: Path,
+    out: Path,
+    config: PGRTConfig,
+    say: Say = print,
+    publish: Callable[[Path], None] | None = None,
+) -> tuple[Path, Path]:
     """Run policy-guided reward training. What is finished in `out` is not done again.
 
     Args:
@@ -99,6 +111,8 @@ def alternate(policy: Path, judge: Path, out: Path, config: PGRTConfig, say: Say
         out: Folder of the rounds: ``judge-1``, ``policy-1``, …, ``pairs.jsonl``, ``metrics.jsonl``. All are kept.
         config: Settings.
         say: Receives what is being done.
+        publish: Called with the folder of every new judge before the policy is trained with it, for instance to have a
+            running pool go over to it: ``lambda folder: pool.load(folder.name, {"folder": str(folder)})``.
 
     Returns:
         The folders of the last policy and the last judge.
@@ -120,6 +134,8 @@ def alternate(policy: Path, judge: Path, out: Path, config: PGRTConfig, say: Say
                 pairs = ["mixed", {"parts": parts, "seed": stage.seed}]
             train_judge(judge, next_judge, stage, pairs, metrics, say)
         judge = next_judge
+        if publish is not None:
+            publish(judge)
         if config.policy is None:
             continue
         if not next_policy.is_dir():
