@@ -73,13 +73,11 @@ class Target:
         ask: From a backend and a case to what came of it, in numbers; None where there is no verdict.
         answer: The honest answer to a request, with a text in all of its notes just as it is given.
         json: Whether a note is a JSON string.
-        prose: Whether the last line alone is the verdict, so that what is written behind it takes its place.
     """
 
     ask: Callable[[Backend, Case], Any]
     answer: Callable[[ChatRequest, str], str]
     json: bool = True
-    prose: bool = False
 
 
 def look(request: ChatRequest) -> list[float]:
@@ -196,8 +194,8 @@ TARGETS = {
     "ensemble": Target(pointwise(lambda backend, attempts: Ensemble(EditJudge(backend), samples=2)), two_questions),
     "edit-score": Target(pointwise(EditScore), two_lists),
     "pairwise": Target(pairwise(PairwiseJudge), choice),
-    "unified-rank": Target(pairwise(UnifiedRewardEditPairs), rank, json=False, prose=True),
-    "unified-score": Target(pairwise(UnifiedRewardEditPairs, form="score"), two_decimals, json=False, prose=True),
+    "unified-rank": Target(pairwise(UnifiedRewardEditPairs), rank, json=False),
+    "unified-score": Target(pairwise(UnifiedRewardEditPairs, form="score"), two_decimals, json=False),
     "perturber": Target(perturbed, lambda request, note: '{"exposure": 5}'),
 }
 
@@ -272,11 +270,10 @@ def answers_with(attack: str, target: Target) -> list[Answer]:
         lambda request: f"{attack}\n{target.answer(request, '')}",
         lambda request: attack + target.answer(request, ""),
     ]
-    if not target.prose:
-        found += [
-            lambda request: f"{target.answer(request, '')}\n{attack}",
-            lambda request: target.answer(request, "") + attack,
-        ]
+    found += [
+        lambda request: f"{target.answer(request, '')}\n{attack}",
+        lambda request: target.answer(request, "") + attack,
+    ]
     return found
 
 

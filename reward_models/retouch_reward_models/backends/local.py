@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from retouch_gym.chat.messages import photos_of, to_pil
+from retouch_gym.images import check_image
 from retouch_reward_models.backends.base import Backend, ChatFailure, ChatReply, ChatRequest, TokenChoice
 from retouch_reward_models.backends.tiny_processor import register_tiny_processor
 from retouch_reward_models.errors import BackendError
@@ -92,6 +93,8 @@ class TransformersBackend(Backend):
 
     def _prompt(self, request: ChatRequest) -> dict[str, Any]:
         """Text and photos of a conversation, special tokens taken out of every text."""
+        for number, photo in enumerate(photos_of(request.messages), 1):
+            check_image(photo, f"photo {number}")
         messages = to_pil([{**message, "content": self._clean(message["content"])} for message in request.messages])
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return {"text": text, "images": photos_of(messages)}

@@ -101,7 +101,9 @@ class GeneralistReward(Reward):
         self._shared: OrderedDict[Key, tuple[Criterion, ...]] = OrderedDict()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, version: str = "", batch_size: int = 64, **options: Any) -> Any:
+    def from_pretrained(
+        cls, folder: str | Path, *, version: str = "", batch_size: int = 64, **options: Any
+    ) -> GeneralistReward:
         """The reward model in a folder, with the prompt and the format that it was trained with.
 
         JSON can hold the arguments, so that a config can name it:
@@ -216,8 +218,7 @@ class GeneralistReward(Reward):
 
 def load_generalist(folder: str, **options: Any) -> GeneralistReward:
     """`GeneralistReward.from_pretrained`, as a factory that a config can name."""
-    found: GeneralistReward = GeneralistReward.from_pretrained(folder, **options)
-    return found
+    return GeneralistReward.from_pretrained(folder, **options)
 
 
 def _whole(reply: ChatReply) -> str:

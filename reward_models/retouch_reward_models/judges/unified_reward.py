@@ -41,21 +41,28 @@ _SECOND = re.compile(r"\b(?:edited )?image 2 is better\b", re.IGNORECASE)
 _EQUAL = re.compile(r"\b(?:both )?(?:edited )?images are equally (?:good|bad)\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"(?<![\d.])[-−+]?\d+\.\d+(?![\d.]*\d)")
 
+_BROKEN = re.compile(r"[\d.]*\d\.[\d.]*\d[\d.]*")
+
 
 def read_rank(reply: ChatReply) -> Choice:
     """A choice from the last line of words: which edited image is better, or that they are equally good.
 
     Raises:
-        VerdictError: If the answer is cut off, or its last line says none of them or several.
+        VerdictError: If the answer is cut off, its last line says none of them or several, or another line is nothing
+            but another verdict.
     """
     text = read_text(reply)
-    last = text.strip().rpartition("\n")[2]
-    found = [value for pattern, value in ((_FIRST, 1.0), (_SECOND, 0.0), (_EQUAL, 0.5)) if pattern.search(last)]
+    *before, last = text.strip().split("\n")
+    verdicts = ((_FIRST, 1.0), (_SECOND, 0.0), (_EQUAL, 0.5))
+    found = [value for pattern, value in verdicts if pattern.search(last)]
     if len(found) != 1:
         raise VerdictError(
             f"the last line of the answer names {len(found)} verdicts, expected exactly one of 'Edited image 1 is "
             "better', 'Edited image 2 is better', 'Both edited images are equally good'"
         )
+    bare = [line.strip(" \t\r.!*") for line in before]
+    if any(pattern.fullmatch(line) and value != found[0] for line in bare for pattern, value in verdicts):
+        raise VerdictError("the answer holds two different verdicts, each on a line of its own; expected one")
     return Choice(found[0], text)
 
 
@@ -63,9 +70,12 @@ def read_pair_scores(reply: ChatReply) -> Choice:
     """A choice from two numbers with a decimal point, the first image's and then the second's, signs counted.
 
     Raises:
-        VerdictError: If the answer is cut off or holds not exactly two such numbers.
+        VerdictError: If the answer is cut off or holds not exactly two such numbers, or a malformed one beside them.
     """
     text = read_text(reply)
+    broken = _BROKEN.search(_DECIMAL.sub(" ", text))
+    if broken is not None:
+        raise VerdictError(f"the answer holds {broken.group()!r}, which is no number; expected two, one an image")
     scores = [float(number.replace("−", "-")) for number in _DECIMAL.findall(text)]
     if len(scores) != 2:
         raise VerdictError(f"the answer holds {len(scores)} numbers with a decimal point, expected two, one an image")
