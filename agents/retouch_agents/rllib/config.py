@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from ray.util.debug import log_once
 
 from retouch_agents.rllib.env_runner import Chat, RetouchEnvRunner
 from retouch_agents.rllib.learner import GRPOLearner
-from retouch_agents.rllib.losses import Scale
+from retouch_agents.rllib.objective import Objective, algorithm_options
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_gym.errors import ConfigurationError
 
@@ -27,7 +28,8 @@ class GRPOSettings(AlgorithmConfig):
 
     What RLlib already has keeps its name and place: ``environment(id, env_config=…)``,
     ``env_runners(num_env_runners=…)``, ``learners(num_learners=…, num_gpus_per_learner=…)``,
-    ``debugging(seed=…)``, and in ``training(…)``: ``lr``, ``grad_clip``, ``minibatch_size``.
+    ``debugging(seed=…)``, and in ``training(…)``: ``lr``, ``grad_clip``, ``minibatch_size``. The fields of `Objective`,
+    which say what is optimised, are attributes of the same names.
     """
 
     # RLlib leaves these without a type.
@@ -36,6 +38,8 @@ class GRPOSettings(AlgorithmConfig):
     grad_clip: Any
     merge_env_runner_states: Any
     seed: Any
+    clip: tuple[float, float]
+    kl_coeff: float
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -50,9 +54,10 @@ class GRPOSettings(AlgorithmConfig):
         self.sampler_batch_size = 256
         self.num_updates = 1
         self.micro_batch_size: int | None = None
-        self.kl_coeff = 0.04
-        self.clip = (0.2, 0.2)
-        self.advantage_scale: Scale = "std"
+        self.dynamic_sampling = False
+        self.max_extra_rounds = 3
+        for field in fields(Objective):
+            setattr(self, field.name, field.default)
         # RLlib's own settings, where GRPO needs others than RLlib's defaults.
         self.lr = 1e-6
         self.grad_clip = 1.0
@@ -86,9 +91,8 @@ class GRPOSettings(AlgorithmConfig):
         sampler_batch_size: int | Any = NotProvided,
         num_updates: int | Any = NotProvided,
         micro_batch_size: int | Any | None = NotProvided,
-        kl_coeff: float | Any = NotProvided,
-        clip: float | tuple[float, float] | Any = NotProvided,
-        advantage_scale: Scale | Any = NotProvided,
+        dynamic_sampling: bool | Any = NotProvided,
+        max_extra_rounds: int | Any = NotProvided,
         **kwargs: Any,
     ) -> GRPOSettings:
         """Set what is particular to GRPO.
@@ -96,27 +100,25 @@ class GRPOSettings(AlgorithmConfig):
         Args:
             model: Folder or id of the policy to start from; opens with `AutoModelForImageTextToText`.
             reference: Folder or id of the model that the KL penalty holds the policy to. Default: `model`.
-            chat_format: Function of (model, environment) that gives the chat format: observation → prompt,
-                tokens → text → action. Default: `ChatFormat` with the environment's toolset.
+            chat_format: From (model, environment) to the chat format between them. Default: `ChatFormat`.
             dtype: Type of the weights, in runners and learner.
             group_size: G, answers per prompt; at least 2.
             prompts_per_iteration: Prompts per iteration, over all runners together.
             max_new_tokens: Most tokens of an answer.
             temperature: Sampling temperature; probabilities in the loss are at this temperature too.
             sampler_batch_size: Most answers that a runner draws at a time.
-            num_updates: Passes over the rollouts of an iteration, each in minibatches of `minibatch_size` answers
-                (RLlib's setting; None: one optimiser step per pass).
-            micro_batch_size: Answers per forward and backward pass; gradients add up over an optimiser step.
-                None: all at once. Changes memory, not the result.
-            kl_coeff: β, weight of the KL penalty to the reference; 0 does without a reference model.
-            clip: Distance from 1 at which the probability ratio is clipped: one number, or (low, high).
-            advantage_scale: ``"std"`` divides by the deviation inside the group, ``"none"`` does not.
-            kwargs: RLlib's: ``lr`` (a number or a schedule over answers sampled), ``grad_clip``,
-                ``minibatch_size``, …
+            num_updates: Passes over the answers of an iteration, in minibatches of `minibatch_size` (None: one step).
+            micro_batch_size: Answers per backward pass; gradients add up. Changes memory, not the result.
+            dynamic_sampling: Replace groups whose rewards agree by further tasks' (DAPO, arXiv 2503.14476).
+            max_extra_rounds: How often in an iteration; then it learns from what it has.
+            kwargs: Those of `Objective` (``advantage``, ``normalise``, ``ratio``, ``clip``, ``kl_coeff``,
+                ``kl_estimator``, ``importance_cap``), and RLlib's: ``lr`` (a number or a schedule over answers
+                sampled), ``grad_clip``, ``minibatch_size``, …
 
         Returns:
             This config.
         """
+        objective = {field.name: kwargs.pop(field.name) for field in fields(Objective) if field.name in kwargs}
         super().training(**kwargs)
         given = {
             "model_path": model if model is NotProvided else str(model),
@@ -130,14 +132,42 @@ class GRPOSettings(AlgorithmConfig):
             "sampler_batch_size": sampler_batch_size,
             "num_updates": num_updates,
             "micro_batch_size": micro_batch_size,
-            "kl_coeff": kl_coeff,
-            "clip": (float(clip), float(clip)) if isinstance(clip, (int, float)) else clip,
-            "advantage_scale": advantage_scale,
+            "dynamic_sampling": dynamic_sampling,
+            "max_extra_rounds": max_extra_rounds,
         }
-        for name, value in given.items():
-            if value is not NotProvided:
+        return self._set(given | objective)
+
+    def _set(self, values: dict[str, Any]) -> GRPOSettings:
+        for name, value in values.items():
+            if name == "clip" and isinstance(value, (int, float)):
+                self.clip = (float(value), float(value))
+            elif value is not NotProvided:
                 setattr(self, name, value)
         return self
+
+    def algorithm(self, name: str) -> GRPOSettings:
+        """Set the options that make up a published algorithm; call `training` afterwards to change some of them.
+
+        Args:
+            name: A key of `retouch_agents.rllib.objective.ALGORITHMS`: ``"grpo"``, ``"dr_grpo"``, ``"dapo"``, ….
+
+        Returns:
+            This config.
+
+        Raises:
+            ConfigurationError: If there is no such algorithm.
+        """
+        return self.training(**algorithm_options(name))
+
+    @property
+    def objective(self) -> Objective:
+        """What is optimised.
+
+        Raises:
+            ConfigurationError: If a choice is not one of those there are.
+        """
+        chosen: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(Objective)}
+        return Objective(**chosen)
 
     def validate(self) -> None:
         """Check every setting.
@@ -155,14 +185,14 @@ class GRPOSettings(AlgorithmConfig):
                 raise ConfigurationError(f"{name} = {getattr(self, name)} should be at least {least}.")
         if self.temperature <= 0:
             raise ConfigurationError(f"temperature = {self.temperature} should be above 0; GRPO has to explore.")
-        if len(self.clip) != 2 or not 0 < self.clip[0] < 1 or self.clip[1] <= 0:
-            raise ConfigurationError(f"clip = {self.clip} should be a number in (0, 1), or (low, high).")
-        if self.kl_coeff < 0:
-            raise ConfigurationError(f"kl_coeff = {self.kl_coeff} should be 0 or more.")
+        _ = self.objective  # checks its own
+        if self.dynamic_sampling and self.max_extra_rounds < 1:
+            raise ConfigurationError(
+                f"max_extra_rounds = {self.max_extra_rounds} should be at least 1; without extra rounds leave out "
+                "dynamic_sampling."
+            )
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigurationError(f"dtype = {self.dtype!r} should be 'float32' or 'bfloat16'.")
-        if self.advantage_scale not in ("std", "none"):
-            raise ConfigurationError(f"advantage_scale = {self.advantage_scale!r} should be 'std' or 'none'.")
         if self.evaluation_interval:
             raise ConfigurationError("evaluation_interval is not supported; export the policy and evaluate that.")
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from retouch_agents.checkpoints import copy_notes
 from retouch_agents.models import load_model, load_processor
+from retouch_agents.rllib.advantages import ADVANTAGES
 from retouch_agents.rllib.config import GRPOSettings
+from retouch_agents.rllib.dynamic_sampling import Drawn, draw
 from retouch_agents.rllib.learner import LEARNER_METRICS, train_batch
-from retouch_agents.rllib.losses import group_advantages
+from retouch_agents.rllib.losses import answer_weights
 from retouch_agents.rllib.rollouts import Rollout, SampleResult, TaskOrder, minibatches, summarise
 from retouch_agents.rllib.sampling import RunnerPool
 from retouch_gym.errors import RetouchError
@@ -47,25 +50,23 @@ class GRPOError(RetouchError, RuntimeError):
 
 
 class GRPO(Algorithm):
-    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300) of a multimodal chat model.
+    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300) of a multimodal chat model, and its family.
 
-    ``train()["grpo"]`` holds, per iteration:
+    What is optimised is chosen by name: ``GRPOConfig().algorithm("dapo")``, or option by option; see `Objective`.
+    ``train()["grpo"]`` holds, per iteration, and docs/algorithms.md says with which formula:
 
     | Key | Meaning |
     |---|---|
-    | reward_mean, reward_std | over valid answers |
-    | component/NAME | mean of every named part of the reward |
-    | group_reward_std | mean deviation of the reward inside a group: what there is to learn from |
-    | informative_groups | share of groups whose answers differ in reward |
-    | well_formed_rate | share of answers that could be read and were accepted by the environment |
-    | valid_rate | share of answers whose reward could be computed; the others are masked |
-    | finished_rate, response_length | share of answers that ended by themselves; tokens per answer |
-    | kl | k3 estimate of KL(policy ‖ reference) per token, mean over the updates |
-    | policy_shift | the same of KL(sampling policy ‖ policy): how far the updates have moved |
-    | clip_fraction, entropy | share of clipped tokens; nats per token; mean over the updates |
-    | answers, lost_groups, failed_groups | answers trained on; groups lost with a runner; groups whose env raised |
+    | reward_mean, reward_std, component/NAME | over valid answers; every named part of the reward |
+    | group_reward_std, informative_groups | deviation inside a group; share of groups that teach something |
+    | valid_rate, well_formed_rate, finished_rate, response_length | shares of answers; tokens per answer |
+    | kl, policy_shift | KL of the policy to the reference; of the sampling policy to the policy |
+    | clip_fraction, clip_fraction_low, clip_fraction_high, entropy | share of tokens; nats per token |
+    | importance_mean, importance_max | weights that correct for the sampler, with `importance_cap` |
+    | answers, lost_groups, failed_groups | answers drawn; groups lost with a runner; groups whose env raised |
+    | extra_groups, dropped_groups | of dynamic sampling |
     | tokens_per_second | sampled tokens per second of sampling |
-    | sample_seconds, learn_seconds, sync_seconds | time spent on each |
+    | sample_seconds, score_seconds, learn_seconds, sync_seconds | time spent on each |
     """
 
     config: GRPOSettings
@@ -98,28 +99,55 @@ class GRPO(Algorithm):
         with _timed(seconds, "sync_seconds"):
             # A runner that came back from a crash holds the weights it was born with.
             self._push_weights(self._pool.stale(self._weights_version))
-        requests = self._order.requests(self._groups_drawn, self.config.prompts_per_iteration)
         with _timed(seconds, "sample_seconds"):
-            sampled = self._pool.sample(requests, self._weights_version)
-        answered = {rollout.group for rollout in sampled.rollouts} | set(sampled.failures)
-        if answered:  # otherwise every runner is down, and the same groups are drawn when one is back
-            self._groups_drawn += len(requests)
+            drawn = self._draw()
+        sampled = drawn.sampled
+        self._groups_drawn += drawn.advance
         numbers: dict[str, float] = {
             "answers": len(sampled.rollouts),
-            "lost_groups": len(requests) - len(answered),
+            "lost_groups": drawn.lost,
             "failed_groups": len(sampled.failures),
+            "extra_groups": drawn.asked - self.config.prompts_per_iteration,
+            "dropped_groups": drawn.dropped,
             "tokens_per_second": sampled.tokens / max(seconds["sample_seconds"], 1e-9),
         }
         if self._worth_learning(sampled):
-            rollouts = list(sampled.rollouts)
-            advantages = self._advantages(rollouts)
-            with _timed(seconds, "learn_seconds"):
-                numbers |= self._learn(rollouts, advantages)
-            with _timed(seconds, "sync_seconds"):
-                self._weights_version += 1
-                self._push_weights()
-            numbers |= summarise(rollouts, advantages)
+            if drawn.kept:
+                rollouts = self._scored(drawn.kept, seconds)
+                with _timed(seconds, "learn_seconds"):
+                    numbers |= self._learn(rollouts, self._advantages(rollouts))
+                with _timed(seconds, "sync_seconds"):
+                    self._weights_version += 1
+                    self._push_weights()
+            numbers |= summarise(sampled.rollouts, self._advantages(sampled.rollouts))
         self._log({**numbers, **seconds})
+
+    def _draw(self) -> Drawn:
+        return draw(
+            self._order,
+            self._groups_drawn,
+            self.config.prompts_per_iteration,
+            lambda requests: self._pool.sample(requests, self._weights_version),
+            extra_rounds=self.config.max_extra_rounds if self.config.dynamic_sampling else 0,
+        )
+
+    def _scored(self, rollouts: Sequence[Rollout], seconds: dict[str, float]) -> Sequence[Rollout]:
+        """The answers with the learner's log-probabilities, where the sampler's are to be corrected for.
+
+        Raises:
+            GRPOError: If a learner is gone.
+        """
+        if self.config.objective.importance_cap is None:
+            return rollouts
+        count = max(1, self.config.num_learners)
+        with _timed(seconds, "score_seconds"):
+            replies = self.learner_group.foreach_learner(lambda learner: learner.score_share(rollouts, count))
+            found = {row: one for reply in replies if reply.ok for row, one in reply.get().items()}
+        if len(found) < len(rollouts):
+            raise GRPOError(
+                f"{len(rollouts) - len(found)} of {len(rollouts)} answers were not scored: a learner is gone."
+            )
+        return [replace(rollout, learner_logprobs=found[row]) for row, rollout in enumerate(rollouts)]
 
     def _worth_learning(self, sampled: SampleResult) -> bool:
         """Whether there is anything to learn from.
@@ -140,15 +168,14 @@ class GRPO(Algorithm):
         return False
 
     def _advantages(self, rollouts: Sequence[Rollout]) -> NDArray[np.float32]:
-        return group_advantages(
+        return ADVANTAGES[self.config.objective.advantage](
             np.array([rollout.reward for rollout in rollouts], dtype=np.float32),
             np.array([rollout.group for rollout in rollouts], dtype=np.int64),
             np.array([rollout.valid for rollout in rollouts], dtype=np.bool_),
-            scale=self.config.advantage_scale,
         )
 
     def _learn(self, rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> dict[str, float]:
-        """Take the optimiser steps of an iteration; mean of the learner's numbers over them."""
+        """Take the optimiser steps of an iteration; mean (of a maximum: maximum) of the learner's numbers."""
         # Seeded by position, so that a resumed run cuts the same minibatches.
         rng = np.random.default_rng([self.config.seed or 0, self._groups_drawn, 2])
         steps: list[dict[str, Any]] = []
@@ -158,16 +185,23 @@ class GRPO(Algorithm):
         self.metrics.aggregate(steps, key=LEARNER_RESULTS)
         found = [MetricsLogger.peek_results(step).get(DEFAULT_MODULE_ID, {}) for step in steps]
         names = [name for name in LEARNER_METRICS if any(name in numbers for numbers in found)]
-        return {name: float(np.mean([numbers[name] for numbers in found if name in numbers])) for name in names}
+        over = {name: np.max if name.endswith("_max") else np.mean for name in names}
+        return {name: float(over[name]([numbers[name] for numbers in found if name in numbers])) for name in names}
 
     def _update(self, rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> list[dict[str, Any]]:
         """One optimiser step, the answers shared out over the learners."""
-        valid = np.array([rollout.valid for rollout in rollouts], dtype=np.float32)
+        valid = np.array([rollout.valid for rollout in rollouts], dtype=np.bool_)
         learners = max(1, self.config.num_learners)
         if not valid.any() or len(rollouts) < learners:
             return []
         # Each learner sums over its answers and the gradients are averaged over learners.
-        weights = valid * np.float32(learners / valid.sum())
+        weights = answer_weights(
+            np.array([len(rollout.token_ids) for rollout in rollouts]),
+            valid,
+            normalise=self.config.objective.normalise,
+            max_length=self.config.max_new_tokens,
+            scale=learners,
+        )
         parts = np.array_split(np.arange(len(rollouts)), learners)
         batches = [train_batch([rollouts[row] for row in part], advantages[part], weights[part]) for part in parts]
         data = {"batches": batches} if self.config.num_learners else {"batch": batches[0]}

@@ -1,4 +1,4 @@
-"""The learner: GRPO's loss on RLlib's machinery, with gradients accumulated over micro-batches."""
+"""The learner: the objective's loss on RLlib's machinery, with gradients accumulated over micro-batches."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchDDPRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from retouch_agents.rllib.losses import grpo_loss
+from retouch_agents.rllib.losses import objective_loss
 from retouch_agents.rllib.rl_module import ROLLOUTS
 from retouch_agents.rllib.rollouts import Rollout
 
 ADVANTAGES = "grpo_advantages"
 WEIGHTS = "grpo_weights"
-LEARNER_METRICS = ("kl", "clip_fraction", "entropy", "policy_shift")
+LEARNER_METRICS = (
+    "kl",
+    "clip_fraction",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "entropy",
+    "policy_shift",
+    "importance_mean",
+    "importance_max",
+)
 
 
 def train_batch(rollouts: Sequence[Rollout], advantages: np.ndarray, weights: np.ndarray) -> MultiAgentBatch:
@@ -48,29 +58,48 @@ class GRPOLearner(TorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
-        """GRPO's loss of a micro-batch; see `retouch_agents.rllib.losses.grpo_loss`."""
+        """The loss of a micro-batch; see `retouch_agents.rllib.losses.objective_loss`."""
         mask = fwd_out["mask"]
-        old = torch.zeros(mask.shape)
-        for row, rollout in enumerate(batch[ROLLOUTS]):
-            old[row, : len(rollout.logprobs)] = torch.from_numpy(np.array(rollout.logprobs))
-        terms = grpo_loss(
+        sampled = _padded([rollout.logprobs for rollout in batch[ROLLOUTS]], mask)
+        corrected = config.objective.importance_cap is not None
+        own = _padded([rollout.learner_logprobs for rollout in batch[ROLLOUTS]], mask) if corrected else sampled
+        terms = objective_loss(
+            config.objective,
             logprobs=fwd_out["logprobs"],
-            old_logprobs=old.to(mask.device),
-            ref_logprobs=fwd_out.get("ref_logprobs"),
+            old_logprobs=own,
             entropy=fwd_out["entropy"],
             advantages=batch[ADVANTAGES],
             weights=batch[WEIGHTS],
             mask=mask,
-            clip_low=config.clip[0],
-            clip_high=config.clip[1],
-            kl_coeff=config.kl_coeff,
+            ref_logprobs=fwd_out.get("ref_logprobs"),
+            sampler_logprobs=sampled if corrected else None,
         )
         for name, total in {**terms.sums, "tokens": terms.tokens}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(total)
+        for name, largest in terms.maxima.items():
+            self._maxima[name] = max(self._maxima.get(name, 0.0), float(largest))
         return terms.loss
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[NDArray[np.float32]]:
+        """log-probabilities of answers under the weights of now, each float32 (C,), as the loss computes them."""
+        module: Any = self.module[DEFAULT_MODULE_ID].unwrapped()
+        size = self.config.micro_batch_size or len(rollouts)
+        found: list[NDArray[np.float32]] = []
+        for start in range(0, len(rollouts), size):
+            with torch.no_grad():
+                output = module.forward_train({ROLLOUTS: rollouts[start : start + size]})
+            for logprobs, sampled in zip(output["logprobs"], output["mask"], strict=True):
+                found.append(logprobs[sampled].float().cpu().numpy())
+        return found
+
+    def score_share(self, rollouts: Sequence[Rollout], count: int) -> dict[int, NDArray[np.float32]]:
+        """`score` of the answers that fall to this learner out of `count`, by their place in `rollouts`."""
+        rows = range(self._learner_index, len(rollouts), count)
+        return dict(zip(rows, self.score([rollouts[row] for row in rows]), strict=True))
 
     def _uncompiled_update(self, batch: Mapping[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         self._sums: dict[str, float] = {}
+        self._maxima: dict[str, float] = {}
         for optimizer in self._optimizer_parameters:
             optimizer.zero_grad(set_to_none=True)
         total: dict[str, torch.Tensor] = {}
@@ -119,9 +148,18 @@ class GRPOLearner(TorchLearner):
 
     def _log_terms(self) -> None:
         tokens = max(self._sums["tokens"], 1.0)
-        for name in LEARNER_METRICS:
-            if name in self._sums:
-                self.metrics.log_value((DEFAULT_MODULE_ID, name), self._sums[name] / tokens, reduce="mean")
+        means = {name: total / tokens for name, total in self._sums.items()}
+        for name, value in {**means, **self._maxima}.items():
+            if name in LEARNER_METRICS:
+                self.metrics.log_value((DEFAULT_MODULE_ID, name), value, reduce="mean")
+
+
+def _padded(rows: Sequence[NDArray[np.float32]], mask: torch.Tensor) -> torch.Tensor:
+    """float32 (N, C), 0 outside the mask."""
+    found = torch.zeros(mask.shape)
+    for number, row in enumerate(rows):
+        found[number, : len(row)] = torch.from_numpy(np.array(row))
+    return found.to(mask.device)
 
 
 def _array(value: Any) -> Any:

@@ -1,124 +1,177 @@
-"""The arithmetic of GRPO as pure functions: advantages, clipped loss, KL penalty. No RLlib in here.
+"""The losses of the GRPO family as pure functions. No RLlib in here; how they are put together is `objective_loss`.
 
-Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300, section 4.1) samples G answers to one
-prompt, scores each, and uses the group's own mean as the baseline, so that no value network is needed.
-
-Shapes: N sequences of at most C sampled tokens; `mask` is bool (N, C), True on sampled tokens.
+Shapes: N sequences of at most C sampled tokens; `mask` is bool (N, C), True on sampled tokens. What lies outside the
+mask is never read: it may be anything, also infinite or NaN.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Scale = Literal["std", "none"]
+from retouch_agents.rllib.objective import KLEstimator, Normalise, Objective, Ratio
 
 
-def group_advantages(
-    rewards: NDArray[np.float32],
-    groups: NDArray[np.int64],
-    valid: NDArray[np.bool_] | None = None,
-    *,
-    scale: Scale = "std",
-    epsilon: float = 1e-4,
-) -> NDArray[np.float32]:
-    """Advantage of every answer over the other answers to its prompt.
+def probability_ratio(
+    logprobs: torch.Tensor, old_logprobs: torch.Tensor, mask: torch.Tensor, level: Ratio = "token"
+) -> torch.Tensor:
+    """How much likelier the answer has become since it was sampled, (N, C), 1 outside the mask.
 
-        A_i = (r_i − mean_g) / (std_g + ε)      scale="std",  GRPO, arXiv 2402.03300, eq. 3 (outcome)
-        A_i = r_i − mean_g                      scale="none", Dr. GRPO, arXiv 2503.20783
-
-    mean and (population) standard deviation run over the valid members of the group. ε is small against
-    rewards in [−1, 1] and keeps a group whose rewards agree up to rounding at an advantage of about 0.
-
-    Args:
-        rewards: One reward per answer, (N,). Values of invalid answers are never read.
-        groups: Which group each answer belongs to, int (N,), in any order.
-        valid: False where a reward could not be computed, (N,). All valid if None.
-        scale: Whether to divide by the group's standard deviation.
-        epsilon: ε above.
-
-    Returns:
-        float32 (N,): 0 for an invalid answer and for the only valid answer of a group.
-
-    Raises:
-        ValueError: If a valid reward is not finite.
-    """
-    usable = np.ones(len(rewards), dtype=bool) if valid is None else valid.astype(bool)
-    if not np.isfinite(rewards[usable]).all():
-        raise ValueError("A valid reward is not finite; mark answers that could not be scored as invalid instead.")
-    advantages = np.zeros(len(rewards), dtype=np.float64)
-    for group in np.unique(groups):
-        members = (groups == group) & usable
-        if members.sum() > 1:
-            values = rewards[members].astype(np.float64)
-            deviation = values.std() + epsilon if scale == "std" else 1.0
-            advantages[members] = (values - values.mean()) / deviation
-    return advantages.astype(np.float32)
-
-
-def policy_loss(
-    logprobs: torch.Tensor,
-    old_logprobs: torch.Tensor,
-    advantages: torch.Tensor,
-    mask: torch.Tensor,
-    clip_low: float,
-    clip_high: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """PPO's clipped objective on every token, to be minimised.
-
-        ρ_t = exp(log π(y_t) − log π_old(y_t))
-        L_t = −min(ρ_t A, clip(ρ_t, 1 − clip_low, 1 + clip_high) A)
-
-    PPO (arXiv 1707.06347, eq. 7) has clip_low = clip_high; a larger clip_high lets unlikely tokens grow
-    (DAPO, arXiv 2503.14476). The advantage of a sequence is that of all its tokens.
+        ρ_t = exp(log π(y_t) − log π_old(y_t))                    level="token", PPO, arXiv 1707.06347, eq. 6
+        s   = exp((1/|y|) Σ_t (log π(y_t) − log π_old(y_t)))      level="sequence", GSPO, arXiv 2507.18071
 
     Args:
         logprobs: log π of the sampled tokens under the current weights, (N, C), with gradient.
-        old_logprobs: The same under the weights that sampled, (N, C).
-        advantages: (N,).
+        old_logprobs: The same before the updates on these answers, (N, C).
         mask: bool (N, C).
-        clip_low: Distance below 1 at which the ratio is clipped.
-        clip_high: Distance above 1 at which the ratio is clipped.
-
-    Returns:
-        Loss per token (N, C), 0 outside the mask, and bool (N, C): where clipping took the gradient away.
+        level: ``"sequence"`` gives all tokens of an answer its length-normalised ratio.
     """
-    ratio = torch.exp(torch.where(mask, logprobs - old_logprobs, 0.0))
+    difference = torch.where(mask, logprobs - old_logprobs, 0.0)
+    if level == "sequence":
+        mean = difference.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        difference = torch.where(mask, mean, 0.0)
+    return torch.exp(difference)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """What `clipped_surrogate` finds.
+
+    Args:
+        loss: Loss per token (N, C), 0 outside the mask.
+        clipped_low: bool (N, C): the ratio is below the clip and there is no gradient.
+        clipped_high: bool (N, C): the ratio is above it and there is no gradient.
+    """
+
+    loss: torch.Tensor
+    clipped_low: torch.Tensor
+    clipped_high: torch.Tensor
+
+
+def clipped_surrogate(
+    ratio: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, clip: tuple[float, float]
+) -> Surrogate:
+    """PPO's clipped objective on every token, to be minimised.
+
+        L_t = −min(ρ_t A, clip(ρ_t, 1 − low, 1 + high) A)
+
+    PPO (arXiv 1707.06347, eq. 7) has low = high; a larger `high` lets unlikely tokens grow ("clip-higher", DAPO,
+    arXiv 2503.14476). The advantage of a sequence is that of all its tokens.
+
+    Args:
+        ratio: ρ, (N, C), with gradient.
+        advantages: A, (N,).
+        mask: bool (N, C).
+        clip: (low, high).
+    """
+    low, high = clip
     advantage = advantages[:, None]
     free = ratio * advantage
-    bound = ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * advantage
+    bound = ratio.clamp(1.0 - low, 1.0 + high) * advantage
     clipped = (bound < free) & mask
-    return torch.where(mask, -torch.minimum(free, bound), 0.0), clipped
+    loss = torch.where(mask, -torch.minimum(free, bound), 0.0)
+    return Surrogate(loss, clipped & (advantage < 0), clipped & (advantage > 0))
 
 
-def kl_k3(logprobs: torch.Tensor, ref_logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Low-variance estimate of KL(π ‖ π_ref) on sampled tokens, (N, C), ≥ 0, 0 outside the mask.
+def kl_estimate(
+    logprobs: torch.Tensor, ref_logprobs: torch.Tensor, mask: torch.Tensor, kind: KLEstimator = "k3"
+) -> torch.Tensor:
+    """Estimate KL(π ‖ π_ref) on sampled tokens, (N, C), 0 outside the mask.
 
-        k3 = exp(d) − d − 1,  d = log π_ref(y_t) − log π(y_t)
+        d = log π_ref(y_t) − log π(y_t)
+        k1 = −d                unbiased, but noisy and of either sign
+        k2 = ½ d²              biased, ≥ 0
+        k3 = exp(d) − d − 1    unbiased, ≥ 0 (GRPO, arXiv 2402.03300, eq. 4)
 
-    Unbiased for tokens drawn from π (GRPO, arXiv 2402.03300, eq. 4).
+    From J. Schulman, "Approximating KL Divergence" (2020); unbiased means for tokens drawn from π. As a loss they
+    differ more (arXiv 2506.09477): the expected gradient of k1 is 0, so that it penalises nothing; that of k2 is the
+    gradient of KL(π ‖ π_ref) at the token; that of k3 is the gradient of KL(π_ref ‖ π).
+
+    Args:
+        logprobs: log π, (N, C), with gradient.
+        ref_logprobs: log π_ref, (N, C).
+        mask: bool (N, C).
+        kind: Which estimate.
     """
     difference = torch.where(mask, ref_logprobs - logprobs, 0.0)
+    if kind == "k1":
+        return -difference
+    if kind == "k2":
+        return 0.5 * difference.square()
     return torch.expm1(difference) - difference
 
 
-def mean_per_sequence(values: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Σ_i w_i · (1/|y_i|) Σ_t v_it: GRPO's mean over the tokens of a sequence, then over sequences.
+def importance_weights(
+    learner_logprobs: torch.Tensor, sampler_logprobs: torch.Tensor, mask: torch.Tensor, cap: float
+) -> torch.Tensor:
+    """Truncated importance sampling: w_t = min(exp(log π_learner(y_t) − log π_sampler(y_t)), cap), (N, C).
 
-    With w_i = 1/N it is GRPO's normalisation: every answer counts the same, whatever its length. The
-    weights are given and not computed here, so that a batch cut into parts sums to the same loss.
+    Both with the weights that sampled; they differ where the sampler is another engine or computes with other
+    precision. The cap bounds the variance and biases the estimate (E. Ionides, "Truncated Importance Sampling", 2008;
+    V-trace's ρ, arXiv 1802.01561). No gradient; 1 outside the mask.
+
+    Args:
+        learner_logprobs: (N, C).
+        sampler_logprobs: (N, C).
+        mask: bool (N, C).
+        cap: Largest weight.
+    """
+    difference = torch.where(mask, learner_logprobs - sampler_logprobs, 0.0)
+    return torch.exp(difference.detach()).clamp(max=cap)
+
+
+def answer_weights(
+    lengths: NDArray[np.int64],
+    valid: NDArray[np.bool_],
+    *,
+    normalise: Normalise,
+    max_length: int,
+    scale: float = 1.0,
+) -> NDArray[np.float32]:
+    """The weight w_i of every answer of an optimiser step in `weighted_sum`, float32 (N,); 0 for invalid ones.
+
+        "sequence"   w_i = 1 / N              GRPO, arXiv 2402.03300, eq. 3
+        "token"      w_i = 1 / Σ_j |y_j|      DAPO, arXiv 2503.14476, eq. 8
+        "constant"   w_i = 1 / (N · C_max)    Dr. GRPO, arXiv 2503.20783
+
+    N and the sum are over valid answers of the whole step, so that it may be cut into parts at will: the parts of the
+    loss add up to the loss of the whole.
+
+    Args:
+        lengths: |y_i|, sampled tokens per answer, (N,).
+        valid: bool (N,).
+        normalise: See `Objective`.
+        max_length: C_max, most tokens of an answer.
+        scale: Factor on all weights: the number of learners, where gradients are averaged over them.
+
+    Raises:
+        ValueError: If no answer is valid.
+    """
+    if not valid.any():
+        raise ValueError("No answer is valid, so that there is nothing to weigh; leave such a batch out.")
+    count = float(valid.sum())
+    total = {"sequence": count, "token": float(lengths[valid].sum()), "constant": count * max_length}[normalise]
+    return valid.astype(np.float32) * np.float32(scale / total)
+
+
+def weighted_sum(
+    values: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor, normalise: Normalise = "sequence"
+) -> torch.Tensor:
+    """Σ_i w_i Σ_t v_it, with the inner sum divided by |y_i| for ``"sequence"``. Weights are from `answer_weights`.
 
     Args:
         values: (N, C).
         mask: bool (N, C).
         weights: w_i, (N,); 0 drops a sequence.
+        normalise: See `Objective`.
     """
-    lengths = mask.sum(dim=1).clamp(min=1)
-    return (weights * torch.where(mask, values, 0.0).sum(dim=1) / lengths).sum()
+    sums = torch.where(mask, values, 0.0).sum(dim=1)
+    if normalise == "sequence":
+        return (weights * sums / mask.sum(dim=1).clamp(min=1)).sum()
+    return (weights * sums).sum()
 
 
 @dataclass(frozen=True)
@@ -127,54 +180,65 @@ class LossTerms:
 
     Args:
         loss: Scalar to minimise, weighted sum over sequences.
-        sums: Sums over the tokens of valid sequences, to be divided by `tokens`: ``kl`` (k3 to the reference),
-            ``clip_fraction``, ``entropy`` (nats), ``policy_shift`` (k3 estimate of KL(π_old ‖ π)).
+        sums: Sums over the tokens of valid sequences, to be divided by `tokens`: ``kl`` (to the reference),
+            ``clip_fraction``, ``clip_fraction_low``, ``clip_fraction_high``, ``entropy`` (nats), ``policy_shift`` (k3
+            estimate of KL(π_old ‖ π)) and, with importance weights, ``importance_mean``.
+        maxima: Maxima over the same tokens: ``importance_max``.
         tokens: Number of sampled tokens of valid sequences.
     """
 
     loss: torch.Tensor
     sums: dict[str, torch.Tensor]
+    maxima: dict[str, torch.Tensor]
     tokens: torch.Tensor
 
 
-def grpo_loss(
+def objective_loss(
+    objective: Objective,
     *,
     logprobs: torch.Tensor,
     old_logprobs: torch.Tensor,
-    ref_logprobs: torch.Tensor | None,
     entropy: torch.Tensor,
     advantages: torch.Tensor,
     weights: torch.Tensor,
     mask: torch.Tensor,
-    clip_low: float,
-    clip_high: float,
-    kl_coeff: float,
+    ref_logprobs: torch.Tensor | None = None,
+    sampler_logprobs: torch.Tensor | None = None,
 ) -> LossTerms:
-    """GRPO's loss, arXiv 2402.03300, eq. 3: Σ_i w_i (1/|y_i|) Σ_t (L_t + β · k3_t).
+    """The loss Σ_i w_i Σ_t (w_t L_t + β KL_t) with the choices of `objective`; the default is GRPO's, eq. 3.
 
     Args:
+        objective: What to optimise.
         logprobs: (N, C), with gradient.
-        old_logprobs: (N, C).
-        ref_logprobs: (N, C); None without a reference model.
+        old_logprobs: What the ratio compares with, (N, C).
         entropy: Entropy of the distribution at every sampled token, nats, (N, C); only logged.
         advantages: (N,).
-        weights: w_i, (N,): 1/N for valid sequences, 0 for those whose reward is invalid.
+        weights: From `answer_weights`, (N,).
         mask: bool (N, C).
-        clip_low: See `policy_loss`.
-        clip_high: See `policy_loss`.
-        kl_coeff: β; ignored without a reference model.
+        ref_logprobs: (N, C); None without a reference model.
+        sampler_logprobs: The sampler's, (N, C), where `old_logprobs` are the learner's; None: they are the same.
     """
-    per_token, clipped = policy_loss(logprobs, old_logprobs, advantages, mask, clip_low, clip_high)
+    ratio = probability_ratio(logprobs, old_logprobs, mask, objective.ratio)
+    found = clipped_surrogate(ratio, advantages, mask, objective.clip)
+    per_token = found.loss
     counted = mask & (weights > 0)[:, None]
     sums = {
-        "clip_fraction": clipped[counted].sum(),
+        "clip_fraction": (found.clipped_low | found.clipped_high)[counted].sum(),
+        "clip_fraction_low": found.clipped_low[counted].sum(),
+        "clip_fraction_high": found.clipped_high[counted].sum(),
         "entropy": entropy[counted].sum(),
         # Tokens were drawn from π_old, so π takes the place of the reference here.
-        "policy_shift": kl_k3(old_logprobs, logprobs.detach(), mask)[counted].sum(),
+        "policy_shift": kl_estimate(old_logprobs, logprobs.detach(), mask)[counted].sum(),
     }
+    maxima: dict[str, torch.Tensor] = {}
+    if objective.importance_cap is not None and sampler_logprobs is not None:
+        importance = importance_weights(old_logprobs, sampler_logprobs, mask, objective.importance_cap)
+        per_token = per_token * importance
+        sums["importance_mean"] = importance[counted].sum()
+        maxima["importance_max"] = torch.where(counted, importance, 0.0).max()
     if ref_logprobs is not None:
-        kl = kl_k3(logprobs, ref_logprobs, mask)
-        per_token = per_token + kl_coeff * kl
+        kl = kl_estimate(logprobs, ref_logprobs, mask, objective.kl_estimator)
+        per_token = per_token + objective.kl_coeff * kl
         sums["kl"] = kl.detach()[counted].sum()
-    loss = mean_per_sequence(per_token, mask, weights)
-    return LossTerms(loss, {name: total.detach().float() for name, total in sums.items()}, counted.sum())
+    loss = weighted_sum(per_token, mask, weights, objective.normalise)
+    return LossTerms(loss, {name: total.detach().float() for name, total in sums.items()}, maxima, counted.sum())

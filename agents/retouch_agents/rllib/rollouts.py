@@ -43,6 +43,8 @@ class Rollout:
         valid: Whether the reward could be computed. Invalid answers carry no loss.
         well_formed: Whether the answer could be read and the environment accepted it.
         finished: Whether the answer ended by itself, not by the limit.
+        learner_logprobs: log-probability of each token under the same weights as the learner computes it, float32
+            (C,); None where the sampler is trusted.
     """
 
     group: int
@@ -56,6 +58,7 @@ class Rollout:
     valid: bool = True
     well_formed: bool = True
     finished: bool = True
+    learner_logprobs: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

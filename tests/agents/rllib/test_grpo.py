@@ -83,9 +83,12 @@ def _gradients(algo: GRPO) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
 
 
-@pytest.mark.parametrize("micro", [1, 5, 8])
-def test_micro_batches_add_up_to_the_same_gradient(build: Build, micro: int) -> None:
-    whole, parts = (_gradients(build(micro_batch_size=size, grad_clip=None)) for size in (None, micro))
+@pytest.mark.parametrize(
+    ("micro", "normalise"), [(1, "sequence"), (5, "sequence"), (8, "sequence"), (1, "token"), (1, "constant")]
+)
+def test_micro_batches_add_up_to_the_same_gradient(build: Build, micro: int, normalise: str) -> None:
+    settings: dict[str, Any] = {"normalise": normalise, "grad_clip": None}
+    whole, parts = (_gradients(build(micro_batch_size=size, **settings)) for size in (None, micro))
     assert whole.keys() == parts.keys()
     scale = max(float(gradient.abs().max()) for gradient in whole.values())
     for name, gradient in whole.items():
@@ -193,7 +196,12 @@ def test_several_turns_are_refused(build: Build) -> None:
         ({"clip": 1.5}, "clip = "),
         ({"kl_coeff": -0.1}, "kl_coeff = -0.1"),
         ({"dtype": "float16"}, "dtype = 'float16'"),
-        ({"advantage_scale": "var"}, "advantage_scale = 'var'"),
+        ({"advantage": "gropo"}, "advantage = 'gropo'.*Did you mean 'grpo'"),
+        ({"normalise": "words"}, "normalise = 'words' should be one of 'sequence', 'token', 'constant'"),
+        ({"ratio": "turn"}, "ratio = 'turn'"),
+        ({"kl_estimator": "k4"}, "kl_estimator = 'k4'"),
+        ({"importance_cap": 0.5}, "importance_cap = 0.5"),
+        ({"dynamic_sampling": True, "max_extra_rounds": 0}, "max_extra_rounds = 0"),
         ({"num_updates": 0}, "num_updates = 0"),
     ],
 )
