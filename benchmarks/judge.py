@@ -2,7 +2,7 @@
 
     python benchmarks/judge.py sft --seed 0          # the judge, 4,200 steps on perturbed pairs; and an early policy
     python benchmarks/judge.py accuracy --seed 0     # accuracy on held-out pairs, with controls
-    python benchmarks/judge.py reward --seed 0       # GRPO with the judge, the rule and a random reward
+    python benchmarks/judge.py reward --seed 0       # GRPO with the judge, the rule and a random reward, by the rule
     python benchmarks/judge.py pgrt --seed 0         # PGRT against as much training on perturbations
     python benchmarks/judge.py report                # every figure that is there
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retouch_agents.demo.config import MODEL_SIZE
 from retouch_agents.demo.evaluation import agent
@@ -34,6 +35,9 @@ from retouch_gym.datasets.base import get_dataset
 from retouch_gym.datasets.grammar import words
 from retouch_gym.evaluation.bootstrap import bootstrap_interval
 from retouch_gym.evaluation.evaluate import evaluate
+from retouch_gym.renderers.base import get_renderer
+from retouch_gym.rewards.base import get_reward
+from retouch_gym.testing import make_episode
 from retouch_gym.tools.iea import IEA
 from retouch_reward_models.grm import load_generalist
 from retouch_reward_models.training.accuracy import PairScores, score_pairs
@@ -123,7 +127,7 @@ def reward(out: Path, args: argparse.Namespace) -> None:
     """GRPO of the early policy with three rewards, measured by the rule."""
     metrics = MetricsLog(out / "metrics.jsonl")
     data = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": tasks("train", args.seed + 100), "max_turns": 1}
-    stage = GRPOStage(data, args.iterations, env_runners=0, seed=args.seed)
+    stage = GRPOStage(data, args.iterations, env_runners=0, seed=args.seed, learning_rate=args.policy_lr)
     say = heard()
     if not (out / "grpo-judge").is_dir():
         train_policy(out / "policy", out / "grpo-judge", stage, out / "judge", metrics, say)
@@ -133,19 +137,41 @@ def reward(out: Path, args: argparse.Namespace) -> None:
     }
     for name, chosen in others.items():
         if not (out / name).is_dir():
-            whole = GRPOStage({**data, **chosen}, args.iterations, env_runners=0, seed=args.seed, name=name)
+            whole = GRPOStage(
+                {**data, **chosen},
+                args.iterations,
+                env_runners=0,
+                seed=args.seed,
+                learning_rate=args.policy_lr,
+                name=name,
+            )
             reinforce(out / "policy", out / name, whole, metrics, lambda n, text: say(text))
-    test = get_dataset("samples", **tasks("test", 2, args.test_tasks))
     names = ("policy", "grpo-judge", "grpo-rule", "grpo-random")
-    rows = {
-        name: np.array([row.reward for row in evaluate(agent(out / name), test, toolset=IEA, reward="edit").rows])
-        for name in names
-    }
-    found: dict[str, Any] = {name: {"rule reward": float(values.mean())} for name, values in rows.items()}
-    for better, worse in (("grpo-judge", "policy"), ("grpo-judge", "grpo-random"), ("grpo-rule", "policy")):
-        found[f"{better} - {worse}"] = paired(rows[better] - rows[worse])
+    found: dict[str, Any] = {}
+    for how, measure in (("greedy", greedy_rewards), ("sampled", sampled_rewards)):
+        rows = {name: measure(out / name, args.test_tasks) for name in names}
+        found |= {f"{how} {name}": {"rule reward": float(values.mean())} for name, values in rows.items()}
+        for better, worse in (("grpo-judge", "policy"), ("grpo-judge", "grpo-random"), ("grpo-rule", "policy")):
+            found[f"{how} {better} - {worse}"] = paired(rows[better] - rows[worse])
     save(out / "reward.json", found)
     print(json.dumps(found, indent=1))
+
+
+def greedy_rewards(policy: Path, count: int) -> NDArray[np.float64]:
+    """The rule reward of a policy's likeliest answers to held-out tasks."""
+    test = get_dataset("samples", **tasks("test", 2, count))
+    return np.array([row.reward for row in evaluate(agent(policy), test, toolset=IEA, reward="edit").rows])
+
+
+def sampled_rewards(policy: Path, count: int, answers: int = 4) -> NDArray[np.float64]:
+    """The mean rule reward of answers drawn at temperature 1, what GRPO raises; −1 for one that cannot be read."""
+    test, rule, renderer = get_dataset("samples", **tasks("test", 2, count)), get_reward("edit"), get_renderer("native")
+    means = []
+    for task, recipes in sample_edits(policy, test, range(count), answers=answers, seed=11):
+        outputs = rule.score([make_episode(task, recipe, renderer) for recipe in recipes if not recipe.is_empty])
+        values = [output.value for output in outputs if output.value is not None]
+        means.append((sum(values) - (answers - len(values))) / answers)
+    return np.array(means)
 
 
 def pgrt(out: Path, args: argparse.Namespace) -> None:
@@ -248,6 +274,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
     parser.add_argument("--judge-iterations", type=int, default=30, help="a round")
     parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
+    parser.add_argument("--policy-lr", type=float, default=1e-4)
     parser.add_argument("--judge-lr", type=float, default=1e-4)
     parser.add_argument("--test-tasks", type=int, default=480)
     args = parser.parse_args()
