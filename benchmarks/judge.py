@@ -179,7 +179,13 @@ def pgrt(out: Path, args: argparse.Namespace) -> None:
     say = heard()
     common: dict[str, Any] = {"dataset": "samples", "dataset_kwargs": tasks("train", args.seed + 200)}
     judge_stage = GRPOStage(
-        {}, args.judge_iterations, env_runners=0, learning_rate=args.judge_lr, max_new_tokens=MAX_TOKENS, num_updates=1
+        {},
+        args.judge_iterations,
+        env_runners=0,
+        learning_rate=args.judge_lr,
+        temperature=args.judge_temperature,
+        max_new_tokens=MAX_TOKENS,
+        num_updates=1,
     )
     policy_stage = GRPOStage({"toolset": "iea"}, args.policy_iterations, env_runners=0)
     both: dict[str, Any] = {
@@ -276,6 +282,7 @@ def main() -> None:
     parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
     parser.add_argument("--policy-lr", type=float, default=1e-4)
     parser.add_argument("--judge-lr", type=float, default=1e-4)
+    parser.add_argument("--judge-temperature", type=float, default=1.0)
     parser.add_argument("--test-tasks", type=int, default=480)
     args = parser.parse_args()
     out = args.out / f"seed-{args.seed}"

@@ -36,6 +36,7 @@ class GRPOStage:
         max_new_tokens: Most tokens of an answer.
         kl_coeff: Weight of the KL penalty to the model that the stage starts from.
         num_updates: Passes over the answers of an iteration.
+        temperature: Of sampling.
         name: What the stage is called in the metrics.
     """
 
@@ -51,6 +52,7 @@ class GRPOStage:
     max_new_tokens: int = 64
     kl_coeff: float = 0.04
     num_updates: int = 2
+    temperature: float = 1.0
     name: str = "grpo"
 
     def algorithm_config(self, model: Path) -> AlgorithmConfig:
@@ -67,6 +69,7 @@ class GRPOStage:
                 prompts_per_iteration=self.prompts_per_iteration,
                 max_new_tokens=self.max_new_tokens,
                 num_updates=self.num_updates,
+                temperature=self.temperature,
                 kl_coeff=self.kl_coeff,
                 clip=0.2,
                 lr=[[0, self.learning_rate], [answers, self.learning_rate / 10]],
