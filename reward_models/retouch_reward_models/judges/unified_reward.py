@@ -75,7 +75,7 @@ def read_pair_scores(reply: ChatReply) -> Choice:
     text = read_text(reply)
     broken = _BROKEN.search(_DECIMAL.sub(" ", text))
     if broken is not None:
-        raise VerdictError(f"the answer holds {broken.group()!r}, which is no number; expected two with a decimal point")
+        raise VerdictError(f"the answer holds {broken.group()!r}, expected two numbers with a decimal point")
     scores = [float(number.replace("−", "-")) for number in _DECIMAL.findall(text)]
     if len(scores) != 2:
         raise VerdictError(f"the answer holds {len(scores)} numbers with a decimal point, expected two, one an image")
