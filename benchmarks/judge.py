@@ -1,6 +1,6 @@
 """Train a tiny generalist reward model and policies with it, and say what it is worth (issue 5).
 
-    python benchmarks/judge.py sft --seed 0          # the judge, 4,200 steps on perturbed pairs; and an early policy
+    python benchmarks/judge.py sft --seed 0          # the judge, 4,200 steps on perturbed pairs; and two early policies
     python benchmarks/judge.py accuracy --seed 0     # accuracy on held-out pairs, with controls
     python benchmarks/judge.py reward --seed 0       # GRPO with the judge, the rule and a random reward, by the rule
     python benchmarks/judge.py pgrt --seed 0         # PGRT against as much training on perturbations
@@ -53,6 +53,7 @@ MARGIN = 2.0
 CONTROLS = ("none", "before_blanked", "instruction_swapped")
 TEST_TASKS = 600
 POLICY_PAIRS = 4500
+"""One a task, so that intervals over pairs are intervals over tasks; the photos are four."""
 
 
 def tasks(split: str, seed: int, size: int = 1_000_000) -> dict[str, Any]:
@@ -61,13 +62,14 @@ def tasks(split: str, seed: int, size: int = 1_000_000) -> dict[str, Any]:
 
 
 def sft(out: Path, args: argparse.Namespace) -> None:
-    """The judge and the early policy."""
-    judge, policy = out / "judge", out / "policy"
-    if not policy.is_dir():
-        base = build_tiny(out / "policy-base", IEA, words(), size=MODEL_SIZE, seed=args.seed)
-        env = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": tasks("train", args.seed)}
-        for row in SFTTrainer(base, policy, env, SFTConfig(steps=args.policy_steps, log_every=100)).train():
-            print("policy", row, flush=True)
+    """The judge; a policy whose edits it is to judge; and one that has learned so little that a reward can help it."""
+    judge = out / "judge"
+    for name, steps in (("policy", args.policy_steps), ("early", args.early_steps)):
+        if not (out / name).is_dir():
+            base = build_tiny(out / f"{name}-base", IEA, words(), size=MODEL_SIZE, seed=args.seed)
+            env = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": tasks("train", args.seed)}
+            for row in SFTTrainer(base, out / name, env, SFTConfig(steps=steps, log_every=50)).train():
+                print(name, row, flush=True)
     if not judge.is_dir():
         base = build_tiny_judge(out / "judge-base", seed=args.seed)
         pairs = PerturbedPairs("samples", tasks("train", args.seed), PERTURBER, seed=args.seed)
@@ -82,16 +84,16 @@ def perturbed_test(count: int = TEST_TASKS) -> PerturbedPairs:
 
 
 def policy_test(policy: Path, seed: int, count: int = POLICY_PAIRS) -> list[Pair]:
-    """Held-out pairs of a policy's own edits that the instruction decides."""
-    dataset = get_dataset("samples", **tasks("test", 1))
+    """Held-out pairs of a policy's own edits that the instruction decides: one a task, so that they are independent."""
+    dataset, rng = get_dataset("samples", **tasks("test", 1)), np.random.default_rng(seed)
     pairs: list[Pair] = []
     for start in range(0, len(dataset), 256):
         edits = sample_edits(policy, dataset, range(start, start + 256), answers=4, seed=seed)
-        pairs += decided_pairs(edits, MARGIN)
+        decided = [decided_pairs([edit], MARGIN) for edit in edits]
+        pairs += [found[int(rng.integers(len(found)))] for found in decided if found]
         if len(pairs) >= count:
             break
-    order = np.random.default_rng(seed).permutation(len(pairs))[:count]
-    return [pairs[index] for index in order]
+    return pairs[:count]
 
 
 def judge_of(folder: Path) -> Any:
@@ -118,7 +120,8 @@ def accuracy(out: Path, args: argparse.Namespace) -> None:
             print(f"perturbed {form} {control}", found[f"perturbed {form} {control}"], flush=True)
     pairs = policy_test(out / "policy", args.seed)
     for control in CONTROLS:
-        found[f"policy alone {control}"] = described(score_pairs(judge, pairs, control=control))
+        shown = pairs if control == "none" else pairs[: POLICY_PAIRS // 3]
+        found[f"policy alone {control}"] = described(score_pairs(judge, shown, control=control))
         print(f"policy alone {control}", found[f"policy alone {control}"], flush=True)
     save(out / "accuracy.json", found)
 
@@ -130,7 +133,7 @@ def reward(out: Path, args: argparse.Namespace) -> None:
     stage = GRPOStage(data, args.iterations, env_runners=0, seed=args.seed, learning_rate=args.policy_lr)
     say = heard()
     if not (out / "grpo-judge").is_dir():
-        train_policy(out / "policy", out / "grpo-judge", stage, out / "judge", metrics, say)
+        train_policy(out / "early", out / "grpo-judge", stage, out / "judge", metrics, say)
     others = {
         "grpo-rule": {"reward": "edit"},
         "grpo-random": {"reward": "retouch_reward_models.training.controls:RandomReward"},
@@ -145,13 +148,13 @@ def reward(out: Path, args: argparse.Namespace) -> None:
                 learning_rate=args.policy_lr,
                 name=name,
             )
-            reinforce(out / "policy", out / name, whole, metrics, lambda n, text: say(text))
-    names = ("policy", "grpo-judge", "grpo-rule", "grpo-random")
+            reinforce(out / "early", out / name, whole, metrics, lambda n, text: say(text))
+    names = ("early", "grpo-judge", "grpo-rule", "grpo-random")
     found: dict[str, Any] = {}
     for how, measure in (("greedy", greedy_rewards), ("sampled", sampled_rewards)):
         rows = {name: measure(out / name, args.test_tasks) for name in names}
         found |= {f"{how} {name}": {"rule reward": float(values.mean())} for name, values in rows.items()}
-        for better, worse in (("grpo-judge", "policy"), ("grpo-judge", "grpo-random"), ("grpo-rule", "policy")):
+        for better, worse in (("grpo-judge", "early"), ("grpo-judge", "grpo-random"), ("grpo-rule", "early")):
             found[f"{how} {better} - {worse}"] = paired(rows[better] - rows[worse])
     save(out / "reward.json", found)
     print(json.dumps(found, indent=1))
@@ -275,14 +278,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/judge"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy-steps", type=int, default=300)
+    parser.add_argument("--early-steps", type=int, default=120)
     parser.add_argument("--judge-steps", type=int, default=4200)
-    parser.add_argument("--iterations", type=int, default=100, help="of GRPO, for each reward")
+    parser.add_argument("--iterations", type=int, default=70, help="of GRPO, for each reward")
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
-    parser.add_argument("--judge-iterations", type=int, default=30, help="a round")
+    parser.add_argument("--judge-iterations", type=int, default=40, help="a round")
     parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
     parser.add_argument("--policy-lr", type=float, default=1e-4)
-    parser.add_argument("--judge-lr", type=float, default=1e-4)
-    parser.add_argument("--judge-temperature", type=float, default=1.0)
+    parser.add_argument("--judge-lr", type=float, default=4e-4)
+    parser.add_argument("--judge-temperature", type=float, default=0.6)
     parser.add_argument("--test-tasks", type=int, default=480)
     args = parser.parse_args()
     out = args.out / f"seed-{args.seed}"
