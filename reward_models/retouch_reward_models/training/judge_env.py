@@ -17,6 +17,9 @@ from retouch_reward_models.grm.prompts import JudgePrompt
 from retouch_reward_models.training.demonstrations import render_case
 from retouch_reward_models.training.pairs import Pair, Pairs, get_pairs
 
+METADATA: dict[str, Any] = {"render_modes": []}
+"""What Gymnasium wants to know about rendering."""
+
 MAX_PROMPT = 65_536
 """Most characters of a text block of the conversation."""
 
@@ -73,7 +76,7 @@ class JudgeEnv(gymnasium.Env[tuple[Message, ...], str]):
     * v0: first release.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # gymnasium's own annotation
+    metadata = METADATA
 
     max_turns = 1
 
