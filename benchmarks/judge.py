@@ -7,7 +7,7 @@
     python benchmarks/judge.py report                # every figure that is there
 
 Everything is written below --out; what is there is not done again. Held-out: other photos (the samples' test split).
-About 12, 3, 12 and 15 minutes a seed on two quiet cores.
+The README tells what its figures were made with, and what was chosen after looking at them.
 """
 
 from __future__ import annotations
