@@ -232,6 +232,11 @@ class RLStage:
         """Episodes of an iteration."""
         return self.prompts_per_iteration * self.group_size
 
+    @property
+    def objective_kl(self) -> float:
+        """β of the KL penalty: what is set, or else the algorithm's own."""
+        return float(ALGORITHMS[self.algorithm]["kl_coeff"]) if self.kl_coeff is None else self.kl_coeff
+
 
 def _kind(value: Any) -> str:
     algorithm = value.get("algorithm") if isinstance(value, Mapping) else getattr(value, "algorithm", None)

@@ -128,7 +128,7 @@ def write_config(config: TrainConfig) -> str:
 
 def _overridden(document: Document, override: str) -> Document:
     key, found, text = override.partition("=")
-    names = [name for name in key.strip().split(".")]
+    names = key.strip().split(".")
     if not found or not all(names):
         raise ConfigurationError(f"{COMMAND_LINE}: {override!r} should be key=value, for instance rl.lr=1e-5.")
     top = [field.name for field in fields(TrainConfig)]
