@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ class MetricsLog:
             except json.JSONDecodeError:
                 break
         return rows
+
+    def flush(self) -> None:
+        """Have the rows on the disk itself: a checkpoint must not outlive, in a power cut, the rows before it."""
+        if self.path.is_file():
+            with self.path.open("ab") as file:
+                os.fsync(file.fileno())
+
+    def mean(self, stage: str, key: str, window: int) -> float | None:
+        """Mean of a number over the newest `window` rows of a stage that have it; None if none has."""
+        rows = [row[key] for row in self.read() if row["stage"] == stage and row.get(key) is not None]
+        return sum(rows[-window:]) / len(rows[-window:]) if rows else None
 
     def rewind(self, stage: str, step: int) -> None:
         """Drop the rows of a stage after `step`: they were measured after the checkpoint that is resumed from."""

@@ -1,22 +1,52 @@
-"""A stage of reinforcement: GRPO on Ray RLlib, in checkpoints that can be resumed from. For policies and judges."""
+"""A stage of reinforcement: GRPO on Ray RLlib that survives what is killed under it. For policies and judges."""
 
 from __future__ import annotations
 
+import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from retouch_agents.checkpoints import recover_folder, swap_folder
+from retouch_agents.checkpoints import NEWEST, POLICY, STATE, CheckpointError, Checkpoints, Keep, swap_folder
 from retouch_agents.metrics_log import MetricsLog
 from retouch_agents.rllib import GRPO, GRPOConfig
-from retouch_agents.rllib.cluster import start_ray
+from retouch_agents.rllib.cluster import running_ray
+
+logger = logging.getLogger(__name__)
 
 Show = Callable[[int, str], None]
+"""Receives the iteration and a short text."""
+
+Evaluate = Callable[[Path], float]
+"""From a policy's folder to its score."""
+
+
+class Stage(Protocol):
+    """What `reinforce` has to know of a stage; `GRPOStage` is one."""
+
+    @property
+    def name(self) -> str:
+        """What the stage is called in the metrics."""
+        ...
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of sampling and updating."""
+        ...
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Iterations between two checkpoints."""
+        ...
+
+    def algorithm_config(self, model: Path) -> AlgorithmConfig:
+        """RLlib's config of the run that starts from a model; that of `GRPO`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +68,7 @@ class GRPOStage:
         num_updates: Passes over the answers of an iteration.
         temperature: Of sampling.
         name: What the stage is called in the metrics.
+        learners: Remote Ray learners; 0 learns in this process.
     """
 
     env_config: Mapping[str, Any]
@@ -54,6 +85,7 @@ class GRPOStage:
     num_updates: int = 2
     temperature: float = 1.0
     name: str = "grpo"
+    learners: int = 0
 
     def algorithm_config(self, model: Path) -> AlgorithmConfig:
         """RLlib's config of the run."""
@@ -62,7 +94,7 @@ class GRPOStage:
             GRPOConfig()
             .environment(self.env, env_config=dict(self.env_config))
             .env_runners(num_env_runners=self.env_runners)
-            .learners(num_learners=0)
+            .learners(num_learners=self.learners)
             .training(
                 model=str(model.resolve()),
                 group_size=self.group_size,
@@ -78,49 +110,148 @@ class GRPOStage:
         )
 
 
-def reinforce(model: Path, output: Path, stage: GRPOStage, metrics: MetricsLog, show: Show) -> None:
+def reinforce(
+    model: Path,
+    output: Path,
+    stage: Stage,
+    metrics: MetricsLog,
+    show: Show,
+    *,
+    keep: Keep = NEWEST,
+    evaluate: Evaluate | None = None,
+    restarts: int = 3,
+    address: str | None = None,
+) -> None:
     """Train the model in `model` and write the policy to `output`.
 
-    Goes on from the checkpoint beside `output` if there is one. Ray is started if it is not running and
-    stopped again.
+    Goes on from the newest checkpoint in ``OUTPUT.checkpoints`` if there is one: with the same order of tasks and the
+    same random numbers, so that an interrupted stage ends as an uninterrupted one, with one row of metrics for every
+    iteration. A killed env runner is replaced by RLlib within an iteration; if a remote learner is lost, the algorithm
+    is built again and goes on from the newest checkpoint too. Ray is started if this process has none, and left again.
 
     Args:
         model: Folder of the model to start from; also the reference of the KL penalty.
-        output: Folder for the trained policy.
+        output: Folder for the trained policy, that of the last iteration. Checkpoints are beside it.
         stage: Settings.
         metrics: Receives a row per iteration.
         show: Called with the iteration and a short text.
+        keep: Which checkpoints stay; `Checkpoints(folder).all()` lists them.
+        evaluate: Scores the policy of every checkpoint, given its folder. The score is the ``evaluation`` of the
+            iteration's row, and what the best checkpoint is chosen by.
+        restarts: How often the algorithm is built again after the loss of a learner without a new checkpoint in
+            between; then the error is raised.
+        address: Of a Ray cluster; see `retouch_agents.rllib.start_ray`.
+
+    Raises:
+        CheckpointError: If a checkpoint cannot be written, for instance because the disk is full. The one before it
+            is untouched; called again, training goes on from it.
+        ConfigurationError: If there is no cluster at the address, or a setting is wrong.
     """
-    checkpoint = recover_folder(output.with_name(output.name + ".checkpoint"))
-    already_running = ray.is_initialized()
-    start_ray(num_cpus=max(2, stage.env_runners + 1))
-    try:
-        algorithm = GRPO(config=stage.algorithm_config(model))
+    checkpoints = Checkpoints(checkpoints_of(output), keep)
+    config = stage.algorithm_config(model)
+    run = _Run(stage, config, checkpoints, metrics, show, evaluate)
+    with running_ray(_cores(config), address=address):
+        left = restarts
+        while not run.attempt(output, last=left == 0):
+            left = restarts if run.gained else left - 1
+    checkpoints.finish()
+
+
+def checkpoints_of(output: Path) -> Path:
+    """The folder of the checkpoints of the stage that writes its policy to `output`."""
+    return output.with_name(output.name + ".checkpoints")
+
+
+@dataclass
+class _Run:
+    """A stage on its way through any number of attempts."""
+
+    stage: Stage
+    config: AlgorithmConfig
+    checkpoints: Checkpoints
+    metrics: MetricsLog
+    show: Show
+    evaluate: Evaluate | None
+    gained: bool = False
+    """Whether the attempt has left a new checkpoint."""
+
+    def attempt(self, output: Path, *, last: bool) -> bool:
+        """Train from the newest checkpoint to the end; whether it got there.
+
+        Args:
+            output: Folder for the policy.
+            last: Raise if a learner is lost.
+        """
+        self.gained = False
+        start = self.checkpoints.recover()
+        algorithm = GRPO(config=self.config.copy(copy_frozen=False))
         try:
-            if checkpoint.is_dir():
-                algorithm.restore_from_path(str(checkpoint.resolve()))
-            metrics.rewind(stage.name, algorithm.iteration)
-            _train(algorithm, stage, checkpoint, metrics, show)
+            if start is not None:
+                algorithm.restore_from_path(str(start.state.resolve()))
+            self.metrics.rewind(self.stage.name, algorithm.iteration)
+            self._train(algorithm)
             fresh = output.with_name(output.name + ".new")
+            shutil.rmtree(fresh, ignore_errors=True)
             algorithm.export_policy(fresh)
             swap_folder(fresh, output)
+        except Exception as error:
+            if last or _learners_left(algorithm):
+                raise
+            newest = self.checkpoints.latest()
+            step = newest.step if newest else 0
+            logger.warning("A learner was lost (%s); training goes on from iteration %d.", error, step)
+            self.show(step, "a learner was lost: going on from here")
+            return False
         finally:
             algorithm.stop()
-    finally:
-        if not already_running:
-            ray.shutdown()
-    shutil.rmtree(checkpoint, ignore_errors=True)
+        return True
+
+    def _train(self, algorithm: GRPO) -> None:
+        while algorithm.iteration < self.stage.iterations:
+            row = {key.removeprefix("component/"): float(value) for key, value in algorithm.train()["grpo"].items()}
+            step = algorithm.iteration
+            row["reward"] = row.pop("reward_mean", float("nan"))
+            fresh = self.checkpoints.begin(step) if self._due(step) else None
+            if fresh is not None and self.evaluate is not None:
+                with self.checkpoints.writing(fresh):
+                    algorithm.export_policy(fresh / POLICY)
+                row["evaluation"] = float(self.evaluate(fresh / POLICY))
+            self.metrics.append(self.stage.name, {"step": step, **row})
+            self.show(step, f"reward {row['reward']:+.3f}")
+            if fresh is not None:
+                self._save(algorithm, fresh, step, row)
+
+    def _due(self, step: int) -> bool:
+        keep = self.checkpoints.keep
+        if step == self.stage.iterations:
+            return keep.best or keep.after
+        return step % self.stage.checkpoint_every == 0
+
+    def _save(self, algorithm: GRPO, fresh: Path, step: int, row: Mapping[str, float]) -> None:
+        keep = self.checkpoints.keep
+        value = row.get("evaluation", self.metrics.mean(self.stage.name, keep.metric, keep.window))
+        with self.checkpoints.writing(fresh):
+            if self.evaluate is None:
+                algorithm.export_policy(fresh / POLICY)
+            algorithm.save_to_path(str((fresh / STATE).resolve()))
+            if not _learners_left(algorithm):
+                # RLlib says nothing when a remote learner fails to write its part.
+                raise CheckpointError("a remote learner died while it wrote its state; see Ray's logs")
+            self.metrics.flush()
+            self.checkpoints.commit(fresh, step, value)
+        self.gained = True
 
 
-def _train(algorithm: GRPO, stage: GRPOStage, checkpoint: Path, metrics: MetricsLog, show: Show) -> None:
-    while algorithm.iteration < stage.iterations:
-        row = {key.removeprefix("component/"): float(value) for key, value in algorithm.train()["grpo"].items()}
-        step = algorithm.iteration
-        row["reward"] = row.pop("reward_mean", float("nan"))
-        metrics.append(stage.name, {"step": step, **row})
-        show(step, f"reward {row['reward']:+.3f}")
-        if step % stage.checkpoint_every == 0 and step < stage.iterations:
-            fresh = checkpoint.with_name(checkpoint.name + ".new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            algorithm.save_to_path(str(fresh.resolve()))
-            swap_folder(fresh, checkpoint)
+def _learners_left(algorithm: GRPO) -> bool:
+    """Whether every learner answers."""
+    replies = [reply.ok for reply in algorithm.learner_group.foreach_learner(lambda learner: None)]
+    return sum(replies) == max(1, algorithm.config.num_learners)
+
+
+def _cores(config: Any) -> int:
+    """Cores that the main process, the env runners and the learners take."""
+    per_learner = config.num_cpus_per_learner
+    if per_learner == "auto":
+        per_learner = 0 if config.num_gpus_per_learner else 1
+    runners = config.num_env_runners * config.num_cpus_per_env_runner
+    return max(2, math.ceil(1 + runners + config.num_learners * per_learner))
