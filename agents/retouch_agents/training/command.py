@@ -47,6 +47,8 @@ def train(
     model folder per stage, metrics.jsonl, curves.png and the settings in full. docs/training.md explains every key.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     if list_:
         console.print(_listing())
         return

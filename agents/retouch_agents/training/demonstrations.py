@@ -7,18 +7,22 @@ from typing import Any
 
 from retouch_agents.training.config import EnvironmentConfig
 from retouch_agents.training.start import open_environment
-from retouch_gym.chat import AnswerFormat, Message
+from retouch_gym.chat import Message
 from retouch_gym.envs.chat import ChatEnv, ChatView
 from retouch_gym.errors import ConfigurationError, DatasetError
 from retouch_gym.recipes import plan_of
+from retouch_gym.tasks import Task
+from retouch_gym.tools.base import Effect
+from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import ToolCall
 
 
 class ChatDemonstrations:
-    """Conversations of `Retouch/Chat-v0` with what the model should say next, from the recipes of the tasks.
+    """Conversations of `Retouch/Chat-v0` with what the model should say next, from what the tasks know.
 
-    A single-shot episode is one plan. In one of several turns, every other example shows the second turn: the plan has
-    been carried out, its photo is seen, and the right answer is to finish.
+    To edit, match or transfer that is a plan that sets the task's recipe, to refine one that turns the start into it,
+    in a summary its answer. In an episode of several turns every other example is the second turn: the plan has been
+    carried out, its photo is seen, and the right answer is to finish.
 
     Args:
         environment: The environment; its dataset has recipes.
@@ -33,25 +37,29 @@ class ChatDemonstrations:
         self._count = len(self._opened().dataset)
 
     def __len__(self) -> int:
-        return self._count * min(2, self.environment.max_turns)
+        return self._count * self._turns
 
     def __getitem__(self, index: int) -> tuple[Sequence[Message], str]:
         env = self._opened()
-        turns = min(2, self.environment.max_turns)
-        task_index, turn = divmod(index, turns)
-        messages, _ = env.reset(options={"index": task_index})
+        number, turn = divmod(index, self._turns)
+        messages, _ = env.reset(options={"index": number})
         task = env.episode.task
-        if task.recipe is None:
-            raise DatasetError(f"Task {task.id!r} has no recipe to learn from; SFT needs a dataset with recipes.")
-        spoken = _format_of(env)
-        plan = list(plan_of(task.recipe, env.toolset))
-        answer = spoken.write(task.reasoning, plan) if plan else spoken.write("", [ToolCall("finish")])
-        if turn == 0 or not plan:
+        view = env.engine.view
+        assert isinstance(view, ChatView)
+        write = view.answer_format.write
+        finish = write("", [ToolCall("finish")])
+        calls = right_calls(task, env.toolset)
+        answer = write(task.reasoning, calls) if calls else finish
+        if turn == 0 or not calls or task.mode == "summary":
             return messages, answer
         messages, _, over, _, info = env.step(answer)
         if over or info["tool_error"] is not None:
             raise DatasetError(f"Task {task.id!r}: its own recipe was not taken ({info['tool_error']}).")
-        return messages, spoken.write("", [ToolCall("finish")])
+        return messages, finish
+
+    @property
+    def _turns(self) -> int:
+        return min(2, self.environment.max_turns)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_env": None}
@@ -68,7 +76,20 @@ class ChatDemonstrations:
         return self._env
 
 
-def _format_of(env: ChatEnv) -> AnswerFormat:
-    view = env.engine.view
-    assert isinstance(view, ChatView)
-    return view.answer_format
+def right_calls(task: Task, toolset: Toolset) -> list[ToolCall]:
+    """The calls that solve a task.
+
+    Raises:
+        DatasetError: If the task does not know them.
+    """
+    if task.mode == "summary":
+        return [ToolCall("summarize", {"text": task.answer})]
+    if task.recipe is None:
+        raise DatasetError(f"Task {task.id!r} has no recipe to learn from; SFT needs a dataset with recipes.")
+    if task.start is None:
+        return list(plan_of(task.recipe, toolset))
+    old, new = task.start, task.recipe
+    if (old.curves, old.crop, old.locals) != (new.curves, new.crop, new.locals):
+        raise DatasetError(f"Task {task.id!r} changes more than sliders; there is no plan to learn from for that yet.")
+    changed = {name: new[name] for name in toolset.controls if new[name] != old[name]}
+    return [ToolCall(tool.name, given) for tool in toolset.tools for given in tool.express(Effect(changed))]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from huggingface_hub import constants
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -20,6 +22,8 @@ from retouch_agents.training.sample import Sample, draw_sample
 from retouch_agents.training.start import starting_model
 from retouch_gym.errors import RetouchError
 from retouch_gym.images import save_image
+from retouch_gym.resolve import locate
+from retouch_gym.rewards.base import REWARDS
 
 FOLDER = "dry_run"
 """Where in the output folder a dry run writes; it does not keep a run from starting there."""
@@ -60,7 +64,7 @@ class Plan:
         config: The run.
         shape: The model's; None if nothing on this machine describes it.
         stages: What will be done.
-        sample: First task of the first stage; None if the data is not there.
+        sample: First task of the first stage whose data is there; None if there is none.
         problems: What would keep it from running, each with what to do.
     """
 
@@ -74,23 +78,33 @@ class Plan:
 def make_plan(config: TrainConfig) -> Plan:
     """Plan a run. A tiny model is built in a temporary folder; nothing is downloaded."""
     problems: list[str] = []
-    sample: Sample | None = None
-    with tempfile.TemporaryDirectory() as folder:
+    samples: dict[str, Sample] = {}
+    with tempfile.TemporaryDirectory() as folder, _offline():
         model, shape = _model(config, Path(folder) / "model", problems)
         for name in config.stages:
             try:
-                found = draw_sample(config.environment_of(name), model, shape)
+                locate(config.environment_of(name).reward, REWARDS, "reward")
+                samples[name] = draw_sample(config.environment_of(name), model, shape)
             except (RetouchError, OSError) as error:
                 problems.append(f"{name}: {error}")
-                continue
-            sample = sample or found
     try:
         check_logging(config.logging)
     except RetouchError as error:
         problems.append(str(error))
-    stages = [_stage(config, name, shape, sample) for name in config.stages]
+    stages = [_stage(config, name, shape, samples.get(name)) for name in config.stages]
     problems += _shortages(config, stages)
-    return Plan(config, shape, stages, sample, list(dict.fromkeys(problems)))
+    return Plan(config, shape, stages, next(iter(samples.values()), None), list(dict.fromkeys(problems)))
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Find on this machine what is there, and ask nobody for the rest."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _model(config: TrainConfig, folder: Path, problems: list[str]) -> tuple[Path, Shape | None]:

@@ -38,8 +38,12 @@ def starting_model(config: TrainConfig, folder: Path) -> Path:
 
 
 def open_environment(environment: EnvironmentConfig) -> gymnasium.Env[Any, Any]:
-    """The environment of a configuration."""
-    made: gymnasium.Env[Any, Any] = gymnasium.make(environment.id, disable_env_checker=True, **environment.arguments)
+    """The environment of a configuration, to look at its tasks: a reward that is a model is not loaded."""
+    arguments = environment.arguments
+    if ":" in environment.reward:
+        arguments |= {"reward": "format", "reward_kwargs": None}
+        arguments.pop("format_weight", None)
+    made: gymnasium.Env[Any, Any] = gymnasium.make(environment.id, disable_env_checker=True, **arguments)
     return made
 
 
