@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retouch_agents.chat import ChatFormat
 from retouch_agents.encoding import Prompt
 from retouch_agents.serving import EndpointGenerator, EndpointSettings, GenerationError
 from retouch_gym.errors import ConfigurationError
@@ -49,12 +50,13 @@ def _infinite_logprob(reply: Any) -> Any:
 
 
 @pytest.fixture
-def ask(endpoint: Make, prompts: list[Prompt]) -> Callable[..., list[list[int]]]:
-    """Asks for two answers to two prompts, without the check before."""
+def ask(endpoint: Make, tiny_chat: ChatFormat) -> Callable[..., list[list[int]]]:
+    """Asks for two answers to a prompt without photos, without the check before."""
+    prompt = Prompt(tiny_chat.answer(" make it warmer"))
 
     def run(**options: Any) -> list[list[int]]:
         generator = endpoint(**{"check_logprobs": False, "attempts": 3, **options})
-        return [a.token_ids.tolist() for a in generator.generate(prompts[:2], group_size=2, max_new_tokens=6)]
+        return [a.token_ids.tolist() for a in generator.generate([prompt], group_size=2, max_new_tokens=3)]
 
     return run
 
@@ -81,7 +83,7 @@ def test_what_passes_is_tried_again(server: Any, ask: Callable[..., Any], fault:
         ("400", "status 400"),
         ("404", "does not have this endpoint"),
         (_changed(token_ids=None), "does not return sampled tokens"),
-        (_changed(finish_reason="stop", token_ids=[9] * 6), "none of the end tokens"),
+        (_changed(finish_reason="stop", token_ids=[9] * 3), "none of the end tokens"),
     ],
 )
 def test_what_stays_is_not_tried_again(server: Any, ask: Callable[..., Any], fault: Any, words: str) -> None:
