@@ -19,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from retouch_agents.errors import ModelError
@@ -321,6 +322,33 @@ def reference_of(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
             layer.set_adapter(ADAPTER)
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
+
+
+def recomputes(model: PreTrainedModel) -> bool:
+    """Whether the model was prepared with gradient checkpointing, and gradients are wanted now."""
+    return torch.is_grad_enabled() and any(layer.gradient_checkpointing for layer in _layers(model))
+
+
+@contextmanager
+def recomputation(model: PreTrainedModel) -> Iterator[None]:
+    """Have the layers of a model keep only what enters them, though the model is in evaluation mode.
+
+    transformers checkpoints a layer in training mode only, in evaluation mode it says nothing and keeps everything.
+    Training mode would also switch dropout on; so it is told of the layers themselves, and not of what is in them,
+    where dropout is. A layer drops its cache meanwhile: what passes through has to be whole rows.
+    """
+    layers = [layer for layer in _layers(model) if not layer.training]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+def _layers(model: nn.Module) -> list[GradientCheckpointingLayer]:
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _part(model: nn.Module, part: Any, what: str) -> str:
