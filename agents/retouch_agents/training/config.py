@@ -81,7 +81,7 @@ class ModelConfig:
     Args:
         path: Folder or id that `AutoModelForImageTextToText` opens.
         tiny: Sizes of a small Qwen3-VL with random weights that is built from nothing; ``{}`` for the default ones.
-        dtype: Type of the weights in reinforcement, in runners and learner.
+        dtype: Type of the weights in every stage.
     """
 
     path: str | None = None
@@ -140,6 +140,8 @@ class SFTStage:
         steps: Optimizer steps.
         batch_size: Examples of a step.
         micro_batches: Forward passes that a step is split into; changes memory, not the result.
+        bucket: Steps whose examples are sorted by length together, for less padding; 0 keeps their order.
+        device: Where the model is: ``"cpu"`` or ``"cuda"``.
         lr: Peak learning rate of a cosine schedule.
         warmup: Steps of linear warm-up.
         weight_decay: AdamW's.
@@ -156,6 +158,8 @@ class SFTStage:
     steps: Count
     batch_size: Count = 16
     micro_batches: Count = 1
+    bucket: Amount = 0
+    device: str = "cpu"
     lr: Positive = 1e-5
     warmup: Amount = 0
     weight_decay: Weight = 0.01
@@ -176,10 +180,10 @@ class SFTStage:
         """Rows of progress: optimizer steps."""
         return self.steps
 
-    def settings(self) -> SFTConfig:
-        """The trainer's own settings."""
+    def settings(self, dtype: Literal["float32", "bfloat16"]) -> SFTConfig:
+        """The trainer's own settings, with weights of that type."""
         given = {field.name: getattr(self, field.name) for field in fields(SFTConfig) if hasattr(self, field.name)}
-        return SFTConfig(**{**given, "learning_rate": self.lr, **self.options})
+        return SFTConfig(**{**given, "learning_rate": self.lr, "dtype": dtype, **self.options})
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -201,6 +205,8 @@ class RLStage:
         kl_coeff: Weight of the KL penalty to the stage's first model; null for the algorithm's own.
         clip: Clip of the ratio, one number or [low, high]; null for the algorithm's own.
         checkpoint_every: Iterations between two checkpoints to resume from.
+        keep_last: Newest checkpoints that stay while the stage runs.
+        keep_best: Whether the one with the highest mean reward stays for good, in ``STAGE.checkpoints/``.
         environment: What this stage changes of the run's environment.
         options: Further arguments of `GRPOConfig.training`, by name.
     """
@@ -219,6 +225,8 @@ class RLStage:
     kl_coeff: Weight | None = None
     clip: Annotated[tuple[Positive, Positive] | None, BeforeValidator(_pair)] = None
     checkpoint_every: Count = 25
+    keep_last: Count = 1
+    keep_best: bool = False
     environment: dict[str, Any] = Field(default_factory=dict)
     options: Annotated[dict[str, Any], AfterValidator(_rl_option)] = Field(default_factory=dict)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from retouch_agents.sft import Demonstration
 from retouch_agents.training.config import EnvironmentConfig
 from retouch_agents.training.start import open_environment
-from retouch_gym.chat import Message
+from retouch_gym.chat.messages import assistant_message
 from retouch_gym.envs.chat import ChatEnv, ChatView
 from retouch_gym.errors import ConfigurationError, DatasetError
 from retouch_gym.recipes import plan_of
@@ -21,8 +21,8 @@ class ChatDemonstrations:
     """Conversations of `Retouch/Chat-v0` with what the model should say next, from what the tasks know.
 
     To edit, match or transfer that is a plan that sets the task's recipe, to refine one that turns the start into it,
-    in a summary its answer. In an episode of several turns every other example is the second turn: the plan has been
-    carried out, its photo is seen, and the right answer is to finish.
+    in a summary its answer. Where an episode has several turns, the plan is carried out, its photo is shown, and the
+    right answer to that is to finish; both answers are learned.
 
     Args:
         environment: The environment; its dataset has recipes.
@@ -37,12 +37,11 @@ class ChatDemonstrations:
         self._count = len(self._opened().dataset)
 
     def __len__(self) -> int:
-        return self._count * self._turns
+        return self._count
 
-    def __getitem__(self, index: int) -> tuple[Sequence[Message], str]:
+    def __getitem__(self, index: int) -> Demonstration:
         env = self._opened()
-        number, turn = divmod(index, self._turns)
-        messages, _ = env.reset(options={"index": number})
+        messages, _ = env.reset(options={"index": index})
         task = env.episode.task
         view = env.engine.view
         assert isinstance(view, ChatView)
@@ -50,16 +49,12 @@ class ChatDemonstrations:
         finish = write("", [ToolCall("finish")])
         calls = right_calls(task, env.toolset)
         answer = write(task.reasoning, calls) if calls else finish
-        if turn == 0 or not calls or task.mode == "summary":
+        if self.environment.max_turns == 1 or not calls or task.mode == "summary":
             return messages, answer
         messages, _, over, _, info = env.step(answer)
         if over or info["tool_error"] is not None:
             raise DatasetError(f"Task {task.id!r}: its own recipe was not taken ({info['tool_error']}).")
-        return messages, finish
-
-    @property
-    def _turns(self) -> int:
-        return min(2, self.environment.max_turns)
+        return [*messages, assistant_message(finish)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_env": None}

@@ -112,6 +112,10 @@ def sft_loads(stage: SFTStage, shape: Shape, prompt: PromptSize, answer: int, dt
     """
     rows = -(-stage.batch_size // stage.micro_batches)
     parts = _training(shape, BYTES[dtype], rows * answer)
+    if dtype != "float32":
+        # AdamW works in float32, on copies.
+        whole = shape.parameters * BYTES["float32"]
+        parts |= {"gradients": 2 * whole, "optimizer (Adam)": 2 * whole, "float32 copies": whole}
     return [Load("main process (trainer)", 1, parts)]
 
 

@@ -129,7 +129,7 @@ def _stage(config: TrainConfig, name: str, shape: Shape | None, sample: Sample |
         examples = stage.steps * stage.batch_size
         work = f"sft, {stage.steps:,} steps × {stage.batch_size} examples"
         answer = (sample.answer_tokens if sample else None) or _ANSWER
-        loads = sft_loads(stage, shape, prompt, answer, "float32") if shape else []
+        loads = sft_loads(stage, shape, prompt, answer, config.model.dtype) if shape else []
         return StagePlan(name, work, examples, f"≈ {examples * (prompt.tokens + answer):,}", loads)
     turns = config.environment_of(name).max_turns
     episodes = stage.iterations * stage.episodes

@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from retouch_agents.reinforce import GRPOStage, Show, reinforce
+from retouch_agents.checkpoints import Keep
+from retouch_agents.reinforce import Show, reinforce
 from retouch_agents.rllib import GRPOConfig
 from retouch_agents.rllib.cluster import MIB, start_ray
 from retouch_agents.sft import SFTTrainer
 from retouch_agents.training.config import RayConfig, RLStage, SFTStage, TrainConfig
 from retouch_agents.training.demonstrations import ChatDemonstrations
 from retouch_agents.training.loggers import WatchedLog
-from retouch_agents.training.start import writes_prompts
+from retouch_agents.training.start import unjudged, writes_prompts
 
 
 @dataclass(frozen=True)
-class ConfiguredStage(GRPOStage):
-    """A stage of reinforcement whose RLlib config comes from a `TrainConfig`.
+class ConfiguredStage:
+    """A stage of reinforcement of a run, as `reinforce` asks for it.
 
     Args:
         config: The run.
+        name: The stage.
     """
 
-    config: TrainConfig | None = None
+    config: TrainConfig
+    name: str
 
-    def algorithm_config(self, model: Path | str) -> AlgorithmConfig:
+    @property
+    def settings(self) -> RLStage:
+        """What the run says of it."""
+        found = self.config.stages[self.name]
+        assert isinstance(found, RLStage)
+        return found
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of sampling and updating."""
+        return self.settings.iterations
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Iterations between two checkpoints."""
+        return self.settings.checkpoint_every
+
+    def algorithm_config(self, model: Path) -> AlgorithmConfig:
         """RLlib's config of the stage."""
-        assert self.config is not None
         return algorithm_config(self.config, self.name, model)
 
 
-def algorithm_config(config: TrainConfig, name: str, model: Path | str) -> AlgorithmConfig:
+def algorithm_config(config: TrainConfig, name: str, model: Path) -> AlgorithmConfig:
     """RLlib's config of a stage of reinforcement.
 
     Args:
@@ -48,7 +67,8 @@ def algorithm_config(config: TrainConfig, name: str, model: Path | str) -> Algor
     assert isinstance(stage, RLStage)
     answers = stage.iterations * stage.episodes * environment.max_turns
     given: dict[str, Any] = {
-        "model": str(model),
+        # Workers have another working directory.
+        "model": str(model.resolve() if model.is_dir() else model),
         "dtype": config.model.dtype,
         "group_size": stage.group_size,
         "prompts_per_iteration": stage.prompts_per_iteration,
@@ -77,21 +97,21 @@ def algorithm_config(config: TrainConfig, name: str, model: Path | str) -> Algor
 
 
 def connect(settings: RayConfig) -> None:
-    """Start Ray on this machine, or connect to the cluster of an address; nothing if it runs already."""
-    if settings.address is not None:
-        if not ray.is_initialized():
-            ray.init(address=settings.address, log_to_driver=False)
-        return
+    """Start Ray on this machine, or join the cluster of an address; nothing if it runs already."""
     needed = settings.env_runners * settings.cpus_per_env_runner + settings.learners + 1
-    start_ray(num_cpus=settings.num_cpus or max(2, round(needed)), object_store_memory=settings.object_store_mb * MIB)
+    start_ray(
+        num_cpus=settings.num_cpus or max(2, math.ceil(needed)),
+        address=settings.address,
+        object_store_memory=settings.object_store_mb * MIB,
+    )
 
 
 def run_sft(config: TrainConfig, name: str, model: Path, metrics: WatchedLog, show: Show) -> None:
     """Fine-tune `model` into the stage's folder, from its checkpoint if there is one."""
     stage, environment = config.stages[name], config.environment_of(name)
     assert isinstance(stage, SFTStage)
-    data = ChatDemonstrations(environment) if writes_prompts(environment) else environment.arguments
-    trainer = SFTTrainer(model, config.output / name, data, stage.settings())
+    data = ChatDemonstrations(environment) if writes_prompts(environment) else unjudged(environment)
+    trainer = SFTTrainer(model, config.output / name, data, stage.settings(config.model.dtype))
     metrics.rewind(name, trainer.step)
     for row in trainer.train():
         metrics.append(name, row)
@@ -100,16 +120,8 @@ def run_sft(config: TrainConfig, name: str, model: Path, metrics: WatchedLog, sh
 
 def run_rl(config: TrainConfig, name: str, model: Path, metrics: WatchedLog, show: Show) -> None:
     """Reinforce `model` into the stage's folder, from its checkpoint if there is one."""
-    stage, environment = config.stages[name], config.environment_of(name)
+    stage = config.stages[name]
     assert isinstance(stage, RLStage)
-    settings = ConfiguredStage(
-        env_config=environment.arguments,
-        env=environment.id,
-        iterations=stage.iterations,
-        env_runners=config.ray.env_runners,
-        checkpoint_every=stage.checkpoint_every,
-        name=name,
-        config=config,
-    )
     connect(config.ray)
-    reinforce(model, config.output / name, settings, metrics, show)
+    keep = Keep(last=stage.keep_last, best=stage.keep_best)
+    reinforce(model, config.output / name, ConfiguredStage(config, name), metrics, show, keep=keep)

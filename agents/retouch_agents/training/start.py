@@ -39,12 +39,17 @@ def starting_model(config: TrainConfig, folder: Path) -> Path:
 
 def open_environment(environment: EnvironmentConfig) -> gymnasium.Env[Any, Any]:
     """The environment of a configuration, to look at its tasks: a reward that is a model is not loaded."""
+    made: gymnasium.Env[Any, Any] = gymnasium.make(environment.id, disable_env_checker=True, **unjudged(environment))
+    return made
+
+
+def unjudged(environment: EnvironmentConfig) -> dict[str, Any]:
+    """Arguments of the environment with a reward that loads nothing, for whoever wants its tasks alone."""
     arguments = environment.arguments
     if ":" in environment.reward:
         arguments |= {"reward": "format", "reward_kwargs": None}
         arguments.pop("format_weight", None)
-    made: gymnasium.Env[Any, Any] = gymnasium.make(environment.id, disable_env_checker=True, **arguments)
-    return made
+    return arguments
 
 
 def spoken_words(environment: EnvironmentConfig) -> set[str]:
