@@ -146,7 +146,7 @@ class EndpointGenerator:
         if not self.settings.shares_files:
             raise ConfigurationError(
                 f"{self.settings.base_url} is another machine, which opens {str(path)!r} only if the folder is shared; "
-                "write adapters to a shared folder and set shared_folders=True."
+                "set adapter_folder to a shared folder and write adapters there."
             )
         if not (path / "adapter_config.json").is_file():
             raise ConfigurationError(f"No adapter_config.json in {str(path)!r}; expected a folder saved by peft.")

@@ -37,8 +37,8 @@ class EndpointSettings:
         collapse_placeholders: ``sglang`` only: send one placeholder token a photo, which the server expands.
         check_logprobs: Before the first answers, find out whether log-probabilities are those after temperature and
             logit bias, and refuse a server that returns others.
-        shared_folders: The server opens the same files under the same paths, so that adapters can be pushed to it.
-            Taken for granted of this machine.
+        adapter_folder: Folder that this machine and the server open under the same path, where adapters are written to
+            be pushed; None: a temporary one, for a server on this machine.
 
     Raises:
         ConfigurationError: If a setting is out of range.
@@ -56,7 +56,7 @@ class EndpointSettings:
     seeded: bool = False
     collapse_placeholders: bool = True
     check_logprobs: bool = True
-    shared_folders: bool = False
+    adapter_folder: str | None = None
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
@@ -80,7 +80,7 @@ class EndpointSettings:
     @property
     def shares_files(self) -> bool:
         """Whether the server opens the files that are written here."""
-        return self.shared_folders or urlsplit(self.base_url).hostname in _LOOPBACK
+        return self.adapter_folder is not None or urlsplit(self.base_url).hostname in _LOOPBACK
 
     def api_key(self) -> str | None:
         """The secret, read from the environment.

@@ -188,5 +188,5 @@ def test_a_load_whose_answer_was_lost_has_succeeded(
 
 def test_another_machine_does_not_see_our_folders(tmp_path: Path) -> None:
     generator = EndpointGenerator(EndpointSettings("m", "http://gpu-host:8000"), eos_ids=[1])
-    with pytest.raises(ConfigurationError, match="shared_folders"):
+    with pytest.raises(ConfigurationError, match="adapter_folder"):
         generator.push_adapter(tmp_path, "weights-1")
