@@ -20,7 +20,7 @@ import numpy as np
 from retouch_gym.chat import IEAFormat, Message
 from retouch_gym.datasets.augment import CachedFile, Crop, Turned, is_ordinary
 from retouch_gym.datasets.base import Dataset
-from retouch_gym.datasets.grammar import draw_phrase, draw_request, words
+from retouch_gym.datasets.grammar import draw_phrase, words
 from retouch_gym.datasets.samples import ASSETS, TEST_PHOTOS, TRAIN_PHOTOS
 from retouch_gym.datasets.scenes import Scene
 from retouch_gym.envs.chat import ChatEnv
@@ -59,22 +59,16 @@ PHOTOS: dict[Split, tuple[str, ...]] = {
 SCENES = 0.35
 """Share of training photos that are procedural scenes."""
 
-SEEN = {
-    -1.0: "it went the wrong way.",
-    0.5: "it did half of it.",
-    1.0: "it did as it should.",
-    2.0: "it did twice as much.",
-}
+SEEN = {-1.0: "reversed", 0.5: "half", 1.0: "normal", 2.0: "double"}
 """What demonstrations say of each response once they have seen it."""
 
-TRY, GUESS = "try and look.", "take a guess."
+TRY, GUESS = "try", "guess"
 """What demonstrations say before they have seen it: with a turn to come, and without one."""
 
 
 def vocabulary() -> set[str]:
     """Every word of requests and demonstrations."""
-    said = " ".join((*SEEN.values(), TRY, GUESS)).replace(".", "")
-    return {*words(), *said.split()}
+    return {*words(), *SEEN.values(), TRY, GUESS}
 
 
 def response_of(seed: int) -> float:
@@ -134,7 +128,7 @@ class UnknownResponseDataset(Dataset):
 
     name = "unknown-response"
 
-    def __init__(self, split: Split = "train", size: int = 1000, resolution: int = 64, seed: int = 0) -> None:
+    def __init__(self, split: Split = "train", size: int = 1000, resolution: int = 32, seed: int = 0) -> None:
         if split not in SPLITS:
             raise DatasetError(f"split = {split!r} should be one of {', '.join(SPLITS)}.")
         self.split, self.size, self.resolution, self.seed = split, size, resolution, seed
@@ -163,7 +157,7 @@ class UnknownResponseDataset(Dataset):
         return Task(
             id=self.id_of(index),
             photo=photo,
-            instruction=draw_request(rng, [draw_phrase(rng, SLIDER, target)]),
+            instruction=f"{draw_phrase(rng, SLIDER, target)}.",
             kind=self.name,
             start=Recipe(IEA.name, seed=int(rng.integers(2**31))),
             reference=Rendered(photo, Recipe(IEA.name, {SLIDER: target})),
@@ -208,7 +202,7 @@ def write(reasoning: str, value: float) -> str:
 def env_options(split: Split, turns: int, size: int, seed: int) -> dict[str, Any]:
     """Arguments of ``Retouch/Chat-v0``, JSON-able.
 
-    The request is said again beside the photo of a later turn. Paid is the likeness at the end: 0 for the untouched
+    A later turn shows the photo as it then is, without a word. Paid is the likeness at the end: 0 for the untouched
     photo, 1 for the goal, −1 for twice as far away or more.
     """
     return {
@@ -218,7 +212,7 @@ def env_options(split: Split, turns: int, size: int, seed: int) -> dict[str, Any
         "renderer": "_unknown_response:UnknownResponse",
         "reward": "likeness",
         "max_turns": turns,
-        "prompts": {"user": " {instruction}", "follow_up": " {instruction}"},
+        "prompts": {"user": " {instruction}", "follow_up": ""},
     }
 
 
@@ -226,7 +220,7 @@ class Demonstrated:
     """What to answer, for supervised training: `retouch_agents.sft.Demonstrations`.
 
     With one turn, the best that can be done without seeing the response: `fraction` of what the words ask for. With
-    two turns, every fourth example is the first turn (try `PROBE`); the others are the second, behind the photo that
+    two turns, every eighth example is the first turn (try `PROBE`); the others are the second, behind the photo that
     the probe led to: say what it did, and set what the request takes at that response.
 
     Args:
@@ -251,7 +245,7 @@ class Demonstrated:
         if env.max_turns == 1:
             return messages, write(GUESS, self.fraction * target_of(task))
         first = write(TRY, probe_of(task))
-        if index % 4 == 0:
+        if index % 8 == 0:
             return messages, first
         messages, *_ = env.step(first)
         response = hidden_response(task)
