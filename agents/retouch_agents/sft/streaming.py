@@ -63,6 +63,7 @@ def _piece(
         context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=buffer_bytes)
     expected = 0
     for table in dataset.iter_batches(batch_size=batch_size, batch_format="pyarrow", prefetch_batches=2):
+        assert isinstance(table, pa.Table)
         found = table["id"].to_pylist()
         if found != list(range(expected, expected + batch_size)):
             raise StateError(f"Ray Data gave examples {found[:3]}… where {expected} was next; the order is not kept.")

@@ -15,8 +15,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from retouch_agents.chat import ConversationFormat
-from retouch_agents.checkpoints import copy_notes, recover_folder, swap_folder
-from retouch_agents.models import load_model, load_processor
+from retouch_agents.checkpoints import recover_folder, swap_folder
+from retouch_agents.finetuning import FineTuning
+from retouch_agents.models import load_policy, load_processor, save_policy
 from retouch_agents.sft.batching import bucketed, split_by_tokens, split_evenly, window_start
 from retouch_agents.sft.config import SFTConfig
 from retouch_agents.sft.examples import Demonstrations, Example, Examples, stack
@@ -43,6 +44,7 @@ class SFTTrainer:
         config: Settings.
         validation: The same, of examples that are not trained on. Every `validate_every` steps and at the end the loss
             on them is measured, and the model with the lowest one so far is kept in the folder ``<output>.best``.
+        tuning: What of the model is trained; None: everything. With an adapter (LoRA) the output is an adapter folder.
 
     Raises:
         ConfigurationError: If a checkpoint that is gone on from was made with another order of examples.
@@ -56,6 +58,7 @@ class SFTTrainer:
         config: SFTConfig | None = None,
         *,
         validation: Mapping[str, Any] | Demonstrations | None = None,
+        tuning: FineTuning | None = None,
     ) -> None:
         self.config = config or SFTConfig()
         self.source = Path(model)
@@ -65,8 +68,9 @@ class SFTTrainer:
         self.best = self.output.with_name(self.output.name + ".best")
         self.checkpoint = recover_folder(self.output.with_name(self.output.name + ".checkpoint"))
         resuming = (self.checkpoint / _STATE).is_file()
-        self.model = load_model(
+        self.model = load_policy(
             self.checkpoint if resuming else self.source,
+            tuning,
             dtype=getattr(torch, self.config.dtype),
             device=self.config.device,
         ).train()
@@ -80,6 +84,7 @@ class SFTTrainer:
         )
         self.step = 0
         self.lowest = math.inf
+        self._random: list[torch.Tensor] | None = None
         self._validation: list[Example] | None = None
         if resuming:
             self._resume()
@@ -93,6 +98,8 @@ class SFTTrainer:
         and ``validation_accuracy`` (share of answer tokens that are the likeliest); such a step has a row of its own.
         """
         config = self.config
+        if self._random is not None:
+            _set_random_state(self._random)
         meter = Meter()
         for examples in self._batches():
             self._update(examples, meter)
@@ -123,6 +130,8 @@ class SFTTrainer:
                 # A forked child of a process that has used numba's or torch's threads can hang.
                 multiprocessing_context="spawn" if config.workers else None,
                 prefetch_factor=8 if config.workers else None,
+                # The global one, which dropout draws from, then goes on as if there had been no interruption.
+                generator=torch.Generator(),
             )
             batches = iter(loader)
         if config.bucket:
@@ -197,33 +206,23 @@ class SFTTrainer:
         self.optimizer.adamw.load_state_dict(torch.load(self.checkpoint / _OPTIMIZER, weights_only=True))
         extra = torch.load(self.checkpoint / _EXTRA, weights_only=True)
         self.optimizer.load_copies(extra["copies"])
-        torch.set_rng_state(extra["rng"])
-        if extra["cuda_rng"]:
-            torch.cuda.set_rng_state_all(extra["cuda_rng"])
+        self._random = extra["random"]
 
     def _save_checkpoint(self) -> None:
         fresh = self.checkpoint.with_name(self.checkpoint.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
-        self._save_model(fresh)
+        save_policy(self.model, self.source, fresh)
         torch.save(self.optimizer.adamw.state_dict(), fresh / _OPTIMIZER)
-        # Dropout draws from these, where a model has any.
-        cuda_rng = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        extra = {"copies": self.optimizer.copies, "rng": torch.get_rng_state(), "cuda_rng": cuda_rng}
-        torch.save(extra, fresh / _EXTRA)
+        torch.save({"copies": self.optimizer.copies, "random": _random_state()}, fresh / _EXTRA)
         state = {"step": self.step, "config": asdict(self.config)}
         if self.lowest < math.inf:
             state["lowest"] = self.lowest
         (fresh / _STATE).write_text(json.dumps(state))
         swap_folder(fresh, self.checkpoint)
 
-    def _save_model(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-        self.chat.processor.save_pretrained(str(folder))
-        copy_notes(self.source, folder)
-
     def _put_model(self, folder: Path) -> None:
         fresh = folder.with_name(folder.name + ".new")
-        self._save_model(fresh)
+        save_policy(self.model, self.source, fresh)
         swap_folder(fresh, folder)
 
     def _finish(self) -> None:
@@ -234,3 +233,14 @@ class SFTTrainer:
 def _single_turn(data: Mapping[str, Any] | Demonstrations) -> Mapping[str, Any] | Demonstrations:
     # A dataset's recipe is one answer.
     return dict(data, max_turns=1) if isinstance(data, Mapping) else data
+
+
+def _random_state() -> list[torch.Tensor]:
+    """What dropout draws from: the generator of the CPU, then those of the GPUs."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def _set_random_state(state: list[torch.Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    for device, generator in enumerate(state[1 : 1 + torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(generator, device)

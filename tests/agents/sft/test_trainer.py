@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from retouch_agents.finetuning import FineTuning
 from retouch_agents.models import load_model
 from retouch_agents.sft import Demonstrations, SFTConfig, SFTTrainer
 from retouch_gym.errors import ConfigurationError
@@ -164,6 +165,36 @@ def test_validation_measures_and_keeps_the_best(
     found = SFTTrainer(tmp_path / "seen.best", tmp_path / "more", mixed, replace(CONFIG, **settings), validation=mixed)
     assert best.model.dtype == torch.float32
     assert found._validate()["validation_loss"] == pytest.approx(min(measured.values()), rel=1e-6)
+
+
+def test_an_adapter_is_trained_alone_and_resumed(
+    base: Path, tmp_path: Path, mixed: Demonstrations, weights: Weights
+) -> None:
+    tuning = FineTuning(lora_rank=4, lora_dropout=0.1)
+    settings = replace(CONFIG, learning_rate=0.02)
+    torch.manual_seed(0)  # of the dropout
+    straight = list(SFTTrainer(base, tmp_path / "straight", mixed, settings, tuning=tuning).train())
+    torch.manual_seed(0)
+    cut = SFTTrainer(base, tmp_path / "cut", mixed, settings, tuning=tuning).train()
+    rows = [next(cut) for _ in range(4)][:3]
+    rows += SFTTrainer(base, tmp_path / "cut", mixed, settings, tuning=tuning).train()
+    assert losses(rows) == losses(straight)
+    assert losses(straight)[-1] < losses(straight)[0]
+    assert (tmp_path / "cut" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    merged, before = weights(tmp_path / "cut"), weights(base)
+    assert same(merged, weights(tmp_path / "straight"))
+    moved = {name.split(".")[1] for name in before if not torch.equal(before[name], merged[name])}
+    assert moved == {"language_model"}
+
+
+def test_a_frozen_tower_stays_as_it_is(base: Path, tmp_path: Path, mixed: Demonstrations, weights: Weights) -> None:
+    trainer = SFTTrainer(base, tmp_path / "out", mixed, CONFIG, tuning=FineTuning(freeze_vision=True))
+    frozen = {name for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad}
+    list(trainer.train())
+    before, after = weights(base), weights(tmp_path / "out")
+    assert frozen
+    assert {name for name in before if torch.equal(before[name], after[name])} == frozen
 
 
 def test_a_model_in_bfloat16_learns(base: Path, tmp_path: Path, mixed: Demonstrations) -> None:
