@@ -10,16 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import ProcessorMixin
 
+from retouch_agents.budget import within
 from retouch_agents.encoding import Prompt
 from retouch_agents.models import load_processor
 from retouch_agents.prompts import build_messages, load_prompt, save_prompt
-from retouch_gym.chat import AnswerFormat, Message, PromptTemplate, get_answer_format, photos_of, to_pil
+from retouch_gym.chat import (
+    AnswerFormat,
+    Message,
+    PromptTemplate,
+    assistant_message,
+    get_answer_format,
+    photos_of,
+    to_pil,
+    user_message,
+)
+from retouch_gym.errors import ConfigurationError
 from retouch_gym.recipes import Recipe, plan_of
 from retouch_gym.tools.toolset import Toolset
 from retouch_gym.types import Action, ToolCall
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 _NOT_FEATURES = frozenset({"input_ids", "attention_mask", *_PER_TOKEN})
+_MARK = "\u2042 \u2042"
+"""Stands for an answer, to find what a template writes after one."""
 
 
 class ConversationFormat:
@@ -29,10 +42,13 @@ class ConversationFormat:
 
     Args:
         processor: Tokenizer and image processor of the model.
+        max_prompt_tokens: Most tokens of a prompt, photos included. Longer ones lose text (see
+            `retouch_agents.budget.within`), never a photo. None: no limit.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(self, processor: ProcessorMixin, max_prompt_tokens: int | None = None) -> None:
         self.processor = processor
+        self.max_prompt_tokens = max_prompt_tokens
         self.tokenizer: Any = processor.tokenizer
 
     @property
@@ -51,10 +67,59 @@ class ConversationFormat:
 
         Args:
             observation: Messages as in `retouch_gym.chat.messages`: photos as uint8 arrays.
+
+        Raises:
+            ConfigurationError: If it does not fit into `max_prompt_tokens`, however much of its text is cut.
         """
-        return self._encode(
-            to_pil([{**message, "content": self._clean(message["content"])} for message in observation])
-        )
+        return within(self.max_prompt_tokens, observation, lambda messages: self._encode(self._shown(messages)))
+
+    def next_prompt(self, prompt: Prompt, token_ids: NDArray[np.int64], before: Any, after: Any) -> Prompt:
+        """The prompt of the next turn.
+
+        Where the conversation has only grown, so has the prompt: its tokens and the sampled ones are kept as they are,
+        and what the environment said is added. Otherwise (earlier photos are no longer shown, or the whole would be
+        longer than `max_prompt_tokens` allows) the conversation is encoded anew.
+
+        Args:
+            prompt: What was answered.
+            token_ids: The answer as it was sampled, int64 (C,).
+            before: The observation that `prompt` encodes.
+            after: The observation after the answer.
+
+        Raises:
+            ConfigurationError: See `encode`.
+        """
+        if not _grown(before, after):
+            return self.encode(after)
+        known = prompt.then(token_ids)
+        budget = None if self.max_prompt_tokens is None else self.max_prompt_tokens - len(known.input_ids)
+        try:
+            return known.joined(
+                within(budget, after[len(before) + 1 :], lambda messages: self._follow(token_ids, messages))
+            )
+        except ConfigurationError:
+            return self.encode(after)
+
+    def follow(self, prompt: Prompt, token_ids: NDArray[np.int64], messages: Sequence[Message]) -> Prompt:
+        """The prompt after an answer and what the others said then; no token of prompt or answer is written anew.
+
+        Args:
+            prompt: What was answered.
+            token_ids: The answer, int64 (C,), with or without the end token.
+            messages: The turns after it, up to where the model begins again.
+        """
+        return prompt.then(token_ids).joined(self._follow(token_ids, messages))
+
+    def _follow(self, token_ids: NDArray[np.int64], messages: Sequence[Message]) -> Prompt:
+        """What stands between an answer and the next one: the end of the turn, and the turns of the others."""
+        turns = [user_message("."), assistant_message(_MARK), *self._shown(messages)]
+        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        rest = text[text.rindex(_MARK) + len(_MARK) :]
+        end = str(self.tokenizer.eos_token)
+        if len(token_ids) and int(token_ids[-1]) == self.eos_id and rest.lstrip().startswith(end):
+            rest = rest.lstrip()[len(end) :]
+        # A tokenizer that begins every text with a token of its own would put one into the middle here.
+        return self._tokens(rest, photos_of(turns), add_special_tokens=False)
 
     def answer(self, text: str) -> NDArray[np.int64]:
         """Token ids of a right answer, end token included, for supervised training."""
@@ -71,14 +136,22 @@ class ConversationFormat:
 
     def _encode(self, messages: Sequence[Message]) -> Prompt:
         text = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        encoded = self.processor(text=[text], images=photos_of(messages) or None, return_tensors="np")
+        return self._tokens(text, photos_of(messages))
+
+    def _tokens(self, text: str, photos: Sequence[Any], **options: Any) -> Prompt:
+        encoded = self.processor(text=[text], images=list(photos) or None, return_tensors="np", **options)
         return Prompt(
             input_ids=np.asarray(encoded["input_ids"][0], dtype=np.int64),
             features={name: np.asarray(value) for name, value in encoded.items() if name not in _NOT_FEATURES},
             token_features={
                 name: np.asarray(encoded[name][0], dtype=np.int64) for name in _PER_TOKEN if name in encoded
             },
+            photos=tuple(np.asarray(photo) for photo in photos),
         )
+
+    def _shown(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as a processor takes them, without special tokens of the tokenizer in their texts."""
+        return to_pil([{**message, "content": self._clean(message["content"])} for message in messages])
 
     def _disarm(self, text: str) -> str:
         """Take the tokenizer's special tokens out of a text, so that no request can open a turn or a photo."""
@@ -139,10 +212,16 @@ class ChatFormat(ConversationFormat):
         """Encode an observation of `Retouch/Retouch-v0` into a prompt that ends where the model begins.
 
         The photo as it is now is shown, and no other; conversations that show more are for `ConversationFormat`.
+
+        Raises:
+            ConfigurationError: See `ConversationFormat.encode`.
         """
-        return self._encode(
-            build_messages(observation, self.template, self.toolset, self.answer_format, clean=self._disarm)
-        )
+        messages = build_messages(observation, self.template, self.toolset, self.answer_format, clean=self._disarm)
+        return within(self.max_prompt_tokens, messages, self._encode)
+
+    def next_prompt(self, prompt: Prompt, token_ids: NDArray[np.int64], before: Any, after: Any) -> Prompt:
+        """The prompt of the next turn: the photo and the recipe as they are then. Nothing of the last one stays."""
+        return self.encode(after)
 
     def target(self, reasoning: str, recipe: Recipe) -> NDArray[np.int64]:
         """Token ids of the right answer, end token included, for supervised training.
@@ -158,3 +237,20 @@ class ChatFormat(ConversationFormat):
     def parse(self, text: str, task: str = "edit") -> Action:
         """The tool calls in an answer. See `retouch_gym.chat.AnswerFormat.parse`."""
         return self.answer_format.parse(text, task)
+
+
+def _grown(before: Sequence[Message], after: Sequence[Message]) -> bool:
+    """Whether a conversation goes on from where it was: the answer comes next, and nothing before it has changed."""
+    if len(after) < len(before) + 2:
+        return False
+    return all(_same(old, new) for old, new in zip(before, after, strict=False))
+
+
+def _same(old: Message, new: Message) -> bool:
+    one, other = old["content"], new["content"]
+    if old["role"] != new["role"] or len(one) != len(other):
+        return False
+    return all(
+        a["type"] == b["type"] and (np.array_equal(a["image"], b["image"]) if a["type"] == "image" else a == b)
+        for a, b in zip(one, other, strict=True)
+    )

@@ -1,14 +1,14 @@
-"""Sampling from a chat model, and scoring what was sampled, with every prompt encoded once.
+"""Sampling from a chat model, with every prompt encoded once.
 
 GRPO draws G answers to each prompt. The photo and the words in front of the answers are the same for
 all of them, so they pass through the model once and their keys and values are shared, both when
-answers are drawn (`TransformersGenerator`) and when they are scored with gradients (`score`).
+answers are drawn (`TransformersGenerator`) and when they are scored with gradients (`retouch_agents.scoring`).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,7 +125,7 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: in
         pad_id: Token id of padding.
     """
     batch = {name: tensor.to(model.device) for name, tensor in collate(prompts, pad_id).items()}
-    positions = _prompt_positions(model, batch)
+    positions = token_positions(model, batch)
     cache = DynamicCache(config=model.config)
     output = model(
         **batch, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1, return_dict=True
@@ -137,7 +137,7 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: in
     return Prefix(output.past_key_values, mask, following, output.logits[:, -1])
 
 
-def _prompt_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def token_positions(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Rotary positions (B, P), or (3, B, P) for models with multimodal positions (Qwen's M-RoPE)."""
     mask = batch["attention_mask"]
     rope_index = getattr(getattr(model, "model", None), "get_rope_index", None)
@@ -149,7 +149,12 @@ def _prompt_positions(model: PreTrainedModel, batch: dict[str, torch.Tensor]) ->
 
 
 def extend(
-    model: PreTrainedModel, prefix: Prefix, tokens: torch.Tensor, mask: torch.Tensor, position: torch.Tensor
+    model: PreTrainedModel,
+    prefix: Prefix,
+    tokens: torch.Tensor,
+    mask: torch.Tensor,
+    position: torch.Tensor,
+    photos: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Continue every row of a prefix by T tokens; its cache and mask grow.
 
@@ -158,17 +163,22 @@ def extend(
         prefix: N rows.
         tokens: Token ids, int64 (N, T).
         mask: int64 (N, T), 0 on padding.
-        position: Rotary position of the first of these tokens, int64 (N,).
+        position: Rotary position of the first of these tokens, int64 (N,); or of all of them, as `token_positions`
+            returns them, where they show photos.
+        photos: Image tensors of the photos that these tokens show.
 
     Returns:
         Logits of the token after each, (N, T, V).
     """
     prefix.mask = torch.cat([prefix.mask, mask], dim=1)
-    steps = torch.arange(tokens.shape[1], device=tokens.device)
-    positions = position[:, None] + steps
-    if hasattr(getattr(model, "model", None), "get_rope_index"):
-        positions = positions.expand(3, -1, -1)
+    positions = position
+    if position.ndim == 1:
+        steps = torch.arange(tokens.shape[1], device=tokens.device)
+        positions = position[:, None] + steps
+        if hasattr(getattr(model, "model", None), "get_rope_index"):
+            positions = positions.expand(3, -1, -1)
     output = model(
+        **(photos or {}),
         input_ids=tokens,
         attention_mask=prefix.mask,
         position_ids=positions,
@@ -196,61 +206,6 @@ def distribution(logits: torch.Tensor, temperature: float, suppressed: Sequence[
     if suppressed:
         tempered = tempered.index_fill(-1, torch.tensor(suppressed, device=logits.device), _NEVER)
     return F.log_softmax(tempered, dim=-1)
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Scores of sampled tokens, all (N, C).
-
-    Args:
-        logprobs: log-probability of each token, with gradient where the model has one.
-        entropy: Entropy in nats of the distribution that it was drawn from, without gradient.
-        mask: bool, True on sampled tokens.
-    """
-
-    logprobs: torch.Tensor
-    entropy: torch.Tensor
-    mask: torch.Tensor
-
-
-def score(
-    model: PreTrainedModel,
-    prompts: Sequence[Prompt],
-    rows: Sequence[int],
-    completions: Sequence[NDArray[np.int64]],
-    *,
-    pad_id: int,
-    temperature: float = 1.0,
-    suppressed: Sequence[int] = (),
-) -> Scores:
-    """Score N completions, encoding each prompt once. Differentiable.
-
-    Args:
-        model: The model.
-        prompts: Distinct prompts.
-        rows: Index of the prompt of each completion, N of them.
-        completions: N arrays of at most C token ids.
-        pad_id: Token id of padding.
-        temperature: Temperature that they were sampled at.
-        suppressed: Tokens that could not be sampled.
-    """
-    width = max(len(tokens) for tokens in completions)
-    padded = np.full((len(completions), width), pad_id, dtype=np.int64)
-    sampled = np.zeros(padded.shape, dtype=bool)
-    for row, tokens in enumerate(completions):
-        padded[row, : len(tokens)] = tokens
-        sampled[row, : len(tokens)] = True
-    ids = torch.from_numpy(padded).to(model.device)
-    mask = torch.from_numpy(sampled).to(model.device)
-    prefix = encode_prompts(model, prompts, pad_id).select(torch.tensor(list(rows), device=model.device))
-    logits = prefix.logits[:, None]
-    if width > 1:
-        rest = extend(model, prefix, ids[:, :-1], mask[:, :-1].long(), prefix.next_position)
-        logits = torch.cat([logits, rest], dim=1)
-    logs = distribution(logits, temperature, suppressed)
-    with torch.no_grad():
-        entropy = -(logs.exp() * logs).sum(dim=-1)
-    return Scores(logs.gather(-1, ids[..., None])[..., 0], entropy, mask)
 
 
 class TransformersGenerator:

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 
 from retouch_agents.chat import ChatFormat
 from retouch_agents.encoding import Prompt, collate
-from retouch_agents.generation import TransformersGenerator, distribution, placeholder_ids, score
+from retouch_agents.generation import TransformersGenerator, distribution, placeholder_ids
 from retouch_agents.models import load_model
+from retouch_agents.scoring import score
 from retouch_agents.tiny import TinySize, build_tiny
 from retouch_gym.tools.iea import IEA
 

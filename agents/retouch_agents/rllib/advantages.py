@@ -118,7 +118,7 @@ def reinforce_pp(
     Raises:
         ValueError: If a valid reward is not finite.
     """
-    return _whitened(rewards, _usable(rewards, valid), epsilon)
+    return whitened(rewards, _usable(rewards, valid), epsilon)
 
 
 def reinforce_pp_baseline(
@@ -135,7 +135,7 @@ def reinforce_pp_baseline(
     Raises:
         ValueError: If a valid reward is not finite.
     """
-    return _whitened(dr_grpo(rewards, groups, valid), _usable(rewards, valid), epsilon)
+    return whitened(dr_grpo(rewards, groups, valid), _usable(rewards, valid), epsilon)
 
 
 ADVANTAGES: Mapping[AdvantageName, Advantage] = MappingProxyType(
@@ -169,7 +169,8 @@ def _groups(
             yield members, rewards[members].astype(np.float64)
 
 
-def _whitened(values: NDArray[np.float32], usable: NDArray[np.bool_], epsilon: float) -> NDArray[np.float32]:
+def whitened(values: NDArray[np.float32], usable: NDArray[np.bool_], epsilon: float = EPSILON) -> NDArray[np.float32]:
+    """(v − mean) / (std + ε) over the usable ones, 0 for the others and where there is only one, float32 (N,)."""
     found = np.zeros(len(values), dtype=np.float64)
     if usable.sum() > 1:
         known = values[usable].astype(np.float64)

@@ -105,7 +105,7 @@ def _join(address: str, runtime_env: dict[str, dict[str, str]], num_cpus: int | 
         raise ConfigurationError(
             f"No Ray cluster could be joined at address = {address!r} ({error}). Expected 'auto' or 'host:port' on a "
             "machine of a running cluster (`ray start --head`), 'ray://host:port' from outside (needs ray[client] on "
-            "both sides), or 'local' for a Ray of this process's own."
+            "both sides), or 'local' for a Ray of this process's own. If it asks for a token, set RAY_AUTH_MODE=token."
         ) from error
     found = float(ray.cluster_resources().get("CPU", 0.0))
     if num_cpus is not None and found < num_cpus:

@@ -13,7 +13,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.util.debug import log_once
 
-from retouch_agents.rllib.env_runner import Chat, RetouchEnvRunner
+from retouch_agents.rllib.conversing import Chat
+from retouch_agents.rllib.env_runner import RetouchEnvRunner
 from retouch_agents.rllib.learner import GRPOLearner
 from retouch_agents.rllib.objective import Objective, algorithm_options
 from retouch_agents.rllib.rl_module import ChatModule
@@ -56,6 +57,8 @@ class GRPOSettings(AlgorithmConfig):
         self.micro_batch_size: int | None = None
         self.dynamic_sampling = False
         self.max_extra_rounds = 3
+        self.max_turns = 32
+        self.max_prompt_tokens: int | None = None
         for field in fields(Objective):
             setattr(self, field.name, field.default)
         # RLlib's own settings, where GRPO needs others than RLlib's defaults.
@@ -93,6 +96,8 @@ class GRPOSettings(AlgorithmConfig):
         micro_batch_size: int | Any | None = NotProvided,
         dynamic_sampling: bool | Any = NotProvided,
         max_extra_rounds: int | Any = NotProvided,
+        max_turns: int | Any = NotProvided,
+        max_prompt_tokens: int | Any | None = NotProvided,
         **kwargs: Any,
     ) -> GRPOSettings:
         """Set what is particular to GRPO.
@@ -102,7 +107,7 @@ class GRPOSettings(AlgorithmConfig):
             reference: Folder or id of the model that the KL penalty holds the policy to. Default: `model`.
             chat_format: From (model, environment) to the chat format between them. Default: `ChatFormat`.
             dtype: Type of the weights, in runners and learner.
-            group_size: G, answers per prompt; at least 2.
+            group_size: G, episodes per task; at least 2, or 1 with a critic.
             prompts_per_iteration: Prompts per iteration, over all runners together.
             max_new_tokens: Most tokens of an answer.
             temperature: Sampling temperature; probabilities in the loss are at this temperature too.
@@ -111,8 +116,11 @@ class GRPOSettings(AlgorithmConfig):
             micro_batch_size: Answers per backward pass; gradients add up. Changes memory, not the result.
             dynamic_sampling: Replace groups whose rewards agree by further tasks' (DAPO, arXiv 2503.14476).
             max_extra_rounds: How often in an iteration; then it learns from what it has.
+            max_turns: Most answers of an episode, for environments that would go on; ours end by themselves.
+            max_prompt_tokens: Most tokens of a prompt, photos included. Longer conversations lose text, never a photo.
             kwargs: Those of `Objective` (``advantage``, ``normalise``, ``ratio``, ``clip``, ``kl_coeff``,
-                ``kl_estimator``, ``importance_cap``), and RLlib's: ``lr`` (a number or a schedule over answers
+                ``kl_estimator``, ``importance_cap``, ``entropy_coeff``, and for PPO ``gamma``, ``lam``,
+                ``value_coeff``, ``value_clip``), and RLlib's: ``lr`` (a number or a schedule over answers
                 sampled), ``grad_clip``, ``minibatch_size``, …
 
         Returns:
@@ -134,6 +142,8 @@ class GRPOSettings(AlgorithmConfig):
             "micro_batch_size": micro_batch_size,
             "dynamic_sampling": dynamic_sampling,
             "max_extra_rounds": max_extra_rounds,
+            "max_turns": max_turns,
+            "max_prompt_tokens": max_prompt_tokens,
         }
         return self._set(given | objective)
 
@@ -180,12 +190,20 @@ class GRPOSettings(AlgorithmConfig):
         super().validate()
         if not self.model_path:
             raise ConfigurationError("No model; give a folder or id: training(model=…).")
-        for name, least in (("group_size", 2), ("prompts_per_iteration", 1), ("max_new_tokens", 1), ("num_updates", 1)):
+        compared = 1 if self.objective.critic else 2  # a critic compares an answer with what it expected
+        for name, least in (
+            ("group_size", compared),
+            ("prompts_per_iteration", 1),
+            ("max_new_tokens", 1),
+            ("num_updates", 1),
+            ("max_turns", 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} = {getattr(self, name)} should be at least {least}.")
         if self.temperature <= 0:
             raise ConfigurationError(f"temperature = {self.temperature} should be above 0; GRPO has to explore.")
-        _ = self.objective  # checks its own
+        if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
+            raise ConfigurationError(f"max_prompt_tokens = {self.max_prompt_tokens} should be at least 1, or None.")
         if self.dynamic_sampling and self.max_extra_rounds < 1:
             raise ConfigurationError(
                 f"max_extra_rounds = {self.max_extra_rounds} should be at least 1; without extra rounds leave out "
@@ -197,12 +215,14 @@ class GRPOSettings(AlgorithmConfig):
             raise ConfigurationError("evaluation_interval is not supported; export the policy and evaluate that.")
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The chat model, with a reference if there is a KL penalty."""
+        """The chat model, with a reference if there is a KL penalty and a value head if there is a critic."""
         settings = {
             "model": self.model_path,
             "reference": (self.reference_path or self.model_path) if self.kl_coeff > 0 else None,
             "temperature": self.temperature,
             "dtype": self.dtype,
+            "value_head": self.objective.critic,
+            "entropy_gradient": self.objective.entropy_coeff > 0,
         }
         return RLModuleSpec(module_class=ChatModule, model_config=settings)
 

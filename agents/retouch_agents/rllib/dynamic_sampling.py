@@ -79,13 +79,11 @@ def draw(
         missing = count - len(informative_groups([rollout for part in parts for rollout in part.rollouts]))
         if missing <= 0:
             break
-    rollouts = [rollout for part in parts for rollout in part.rollouts]
-    failures = {group: text for part in parts for group, text in part.failures.items()}
-    sampled = SampleResult(rollouts, failures, sum(part.tokens for part in parts))
+    sampled = SampleResult.merged(parts)
     if not extra_rounds:
-        return Drawn(sampled, rollouts, asked, advance)
-    teaching = informative_groups(rollouts)
-    return Drawn(sampled, [rollout for rollout in rollouts if rollout.group in teaching], asked, advance)
+        return Drawn(sampled, sampled.rollouts, asked, advance)
+    teaching = informative_groups(sampled.rollouts)
+    return Drawn(sampled, [rollout for rollout in sampled.rollouts if rollout.group in teaching], asked, advance)
 
 
 def informative_groups(rollouts: Sequence[Rollout]) -> set[int]:

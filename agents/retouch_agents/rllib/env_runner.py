@@ -1,15 +1,12 @@
-"""The env runner: groups of answers to one task each, drawn by the policy and scored by the environment."""
+"""The env runner: groups of episodes of one task each, answered by the policy and scored by the environment."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
@@ -18,46 +15,19 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from retouch_agents.chat import ChatFormat, ConversationFormat
-from retouch_agents.encoding import Prompt
-from retouch_agents.generation import Completion, TransformersGenerator
+from retouch_agents.generation import TransformersGenerator
 from retouch_agents.models import load_processor
-from retouch_agents.rllib.playing import Answers, Play, player_of
+from retouch_agents.rllib.conversing import Chat, Drawing, converse
+from retouch_agents.rllib.playing import player_of
 from retouch_agents.rllib.rl_module import ChatModule
-from retouch_agents.rllib.rollouts import GroupRequest, Rollout, SampleResult
+from retouch_agents.rllib.rollouts import GroupRequest, SampleResult
 from retouch_gym.errors import ConfigurationError
 from retouch_gym.spaces import MessagesSpace
-from retouch_gym.types import Unparsable
 
 WEIGHTS_VERSION = "grpo_weights_version"
 """Key of a runner's state: which weights it holds, counted by the algorithm."""
 
 UNKNOWN_VERSION = -1
-
-
-class Chat(Protocol):
-    """What stands between observations and tokens; `retouch_agents.chat.ChatFormat` is one."""
-
-    @property
-    def pad_id(self) -> int:
-        """Token id of padding."""
-        ...
-
-    @property
-    def eos_id(self) -> int:
-        """Token id that ends an answer."""
-        ...
-
-    def encode(self, observation: Mapping[str, Any]) -> Prompt:
-        """Turn an observation into a prompt."""
-        ...
-
-    def decode(self, token_ids: NDArray[np.int64]) -> str:
-        """Turn sampled tokens into text."""
-        ...
-
-    def parse(self, text: str) -> Any:
-        """Turn text into an action, or an `Unparsable`."""
-        ...
 
 
 def default_chat(model: str, env: gymnasium.Env[Any, Any]) -> Chat:
@@ -105,21 +75,25 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         """Build the environment and the chat format that goes with it.
 
         Raises:
-            ConfigurationError: If the environment has episodes of several turns.
+            ConfigurationError: If the chat format cannot keep prompts within `max_prompt_tokens`.
         """
         if self.env is not None:
             self.env.close()
-        context = EnvContext(self.config.env_config, worker_index=self.worker_index or 0, num_workers=self.num_workers)
-        self.env = self._env_creator(context)
-        turns = getattr(self.env.unwrapped, "max_turns", 1)
-        if turns != 1:
-            raise ConfigurationError(
-                f"The environment has max_turns = {turns}; GRPO here takes one answer per episode. "
-                "Set env_config={'max_turns': 1, …}."
-            )
+        self.env = self._another_env()
         chat = self.config.chat_format or default_chat
         self.chat: Chat = chat(self.config.model_path, self.env)
-        self.player = player_of(self.env)
+        if self.config.max_prompt_tokens is not None:
+            if not isinstance(self.chat, ConversationFormat):
+                raise ConfigurationError(
+                    f"max_prompt_tokens = {self.config.max_prompt_tokens}, and {type(self.chat).__name__} cuts none. "
+                    "Leave it out, or derive the chat format from retouch_agents.chat.ConversationFormat."
+                )
+            self.chat.max_prompt_tokens = self.config.max_prompt_tokens
+        self.player = player_of(self.env, self._another_env)
+
+    def _another_env(self) -> Any:
+        context = EnvContext(self.config.env_config, worker_index=self.worker_index or 0, num_workers=self.num_workers)
+        return self._env_creator(context)
 
     def make_module(self) -> None:
         """Build the policy without its reference, and the generator that samples from it."""
@@ -142,7 +116,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
     def sample(
         self, *, requests: Sequence[GroupRequest] = (), version: int | None = None, **kwargs: Any
     ) -> SampleResult:
-        """Answer every request G times.
+        """Play every request G times.
 
         Args:
             requests: The groups to sample.
@@ -151,56 +125,15 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
             kwargs: Ignored.
 
         Returns:
-            The rollouts in the order of the requests. A group whose environment raised is in `failures`; an
-            answer whose reward or rendering failed is a rollout with `valid` False.
+            The rollouts, see `retouch_agents.rllib.conversing.converse`.
         """
         if version is not None and version != self.weights_version:
             return SampleResult()
-        failures: dict[int, str] = {}
-        prompts: list[tuple[GroupRequest, Prompt]] = []
-        for request in requests:
-            try:
-                prompts.append((request, self.chat.encode(self.player.observe(request))))
-            except Exception:  # a user's environment may raise anything; its neighbours go on
-                failures[request.group] = traceback.format_exc()
-        if not prompts:
-            return SampleResult(failures=failures)
-        size = self.config.group_size
-        completions = self.generator.generate(
-            [prompt for _, prompt in prompts],
-            group_size=size,
-            temperature=self.config.temperature,
-            max_new_tokens=self.config.max_new_tokens,
-            seeds=[request.seed for request, _ in prompts],
-        )
-        answers = [completions[start : start + size] for start in range(0, len(completions), size)]
-        rollouts, lost = self._play(prompts, answers)
-        self.num_env_steps_sampled_lifetime += len(rollouts)
-        return SampleResult(rollouts, failures | lost, sum(len(answer.token_ids) for answer in completions))
-
-    def _play(
-        self, prompts: Sequence[tuple[GroupRequest, Prompt]], answers: Sequence[Sequence[Completion]]
-    ) -> tuple[list[Rollout], dict[int, str]]:
-        """The rollouts of the groups that could be played, and the tracebacks of the others."""
-        failures: dict[int, str] = {}
-        groups: list[Answers] = []
-        for (request, _), given in zip(prompts, answers, strict=True):
-            try:
-                actions = [self.chat.parse(self.chat.decode(answer.token_ids)) for answer in given]
-                groups.append(Answers(request, actions))
-            except Exception:  # as may a user's chat format
-                failures[request.group] = traceback.format_exc()
-        played = self.player.play(groups)
-        actions_of = {group.request.group: group.actions for group in groups}
-        rollouts = [
-            _rollout(request.group, member, prompt, answer, action, play)
-            for (request, prompt), given in zip(prompts, answers, strict=True)
-            if request.group in played.plays
-            for member, (answer, action, play) in enumerate(
-                zip(given, actions_of[request.group], played.plays[request.group], strict=True)
-            )
-        ]
-        return rollouts, failures | dict(played.failures)
+        config = self.config
+        drawing = Drawing(config.group_size, config.temperature, config.max_new_tokens, config.max_turns)
+        found = converse(self.chat, self.generator, self.player, requests, drawing)
+        self.num_env_steps_sampled_lifetime += len(found.rollouts)
+        return found
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
         """The environment's spaces, as RLlib asks for them."""
@@ -249,19 +182,3 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         """Close the environment."""
         if self.env is not None:
             self.env.close()
-
-
-def _rollout(group: int, member: int, prompt: Prompt, answer: Completion, action: Any, play: Play) -> Rollout:
-    return Rollout(
-        group=group,
-        member=member,
-        task_id=play.task_id,
-        prompt=prompt,
-        token_ids=answer.token_ids,
-        logprobs=answer.logprobs,
-        reward=play.reward,
-        components=dict(play.info.get("reward_components", {})),
-        valid=play.valid,
-        well_formed=not isinstance(action, Unparsable) and play.info.get("tool_error") is None,
-        finished=answer.finished,
-    )

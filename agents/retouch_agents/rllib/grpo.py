@@ -26,12 +26,12 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from retouch_agents.checkpoints import copy_notes
 from retouch_agents.models import load_model, load_processor
-from retouch_agents.rllib.advantages import ADVANTAGES
 from retouch_agents.rllib.config import GRPOSettings
 from retouch_agents.rllib.dynamic_sampling import Drawn, draw
 from retouch_agents.rllib.learner import LEARNER_METRICS, train_batch
+from retouch_agents.rllib.lessons import Lesson, compared, lesson_of
 from retouch_agents.rllib.losses import answer_weights
-from retouch_agents.rllib.rollouts import Rollout, SampleResult, TaskOrder, minibatches, summarise
+from retouch_agents.rllib.rollouts import Rollout, SampleResult, TaskOrder, episode_numbers, minibatches, summarise
 from retouch_agents.rllib.sampling import RunnerPool
 from retouch_gym.errors import RetouchError
 
@@ -50,23 +50,28 @@ class GRPOError(RetouchError, RuntimeError):
 
 
 class GRPO(Algorithm):
-    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300) of a multimodal chat model, and its family.
+    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300) of a multimodal chat model; its family; PPO.
 
     What is optimised is chosen by name: ``GRPOConfig().algorithm("dapo")``, or option by option; see `Objective`.
+    Episodes have as many turns as the environment gives them: after each, the photo as it is then is shown. Only
+    sampled tokens carry loss, under the token ids that were sampled.
     ``train()["grpo"]`` holds, per iteration, and docs/algorithms.md says with which formula:
 
     | Key | Meaning |
     |---|---|
-    | reward_mean, reward_std, component/NAME | over valid answers; every named part of the reward |
+    | reward_mean, reward_std, component/NAME | over valid episodes; every named part of the reward |
     | group_reward_std, informative_groups | deviation inside a group; share of groups that teach something |
-    | valid_rate, well_formed_rate, finished_rate, response_length | shares of answers; tokens per answer |
+    | episodes, turns_mean, tool_calls_mean, valid_rate | of episodes |
+    | well_formed_rate, finished_rate, response_length | shares of answers; tokens per answer |
     | kl, policy_shift | KL of the policy to the reference; of the sampling policy to the policy |
     | clip_fraction, clip_fraction_low, clip_fraction_high, entropy | share of tokens; nats per token |
     | importance_mean, importance_max | weights that correct for the sampler, with `importance_cap` |
+    | value_loss, explained_variance | of the critic, with PPO |
     | answers, lost_groups, failed_groups | answers drawn; groups lost with a runner; groups whose env raised |
     | extra_groups, dropped_groups | of dynamic sampling |
     | tokens_per_second | sampled tokens per second of sampling |
     | sample_seconds, score_seconds, learn_seconds, sync_seconds | time spent on each |
+    | encode_seconds, generate_seconds, play_seconds | parts of sampling, added up over runners |
     """
 
     config: GRPOSettings
@@ -113,14 +118,14 @@ class GRPO(Algorithm):
         }
         if self._worth_learning(sampled):
             if drawn.kept:
-                rollouts = self._scored(drawn.kept, seconds)
+                lesson = lesson_of(self._scored(drawn.kept, seconds), self.config.objective)
                 with _timed(seconds, "learn_seconds"):
-                    numbers |= self._learn(rollouts, self._advantages(rollouts))
+                    numbers |= self._learn(lesson)
                 with _timed(seconds, "sync_seconds"):
                     self._weights_version += 1
                     self._push_weights()
-            numbers |= summarise(sampled.rollouts, self._advantages(sampled.rollouts))
-        self._log({**numbers, **seconds})
+            numbers |= summarise(sampled.rollouts, self._compared(sampled.rollouts))
+        self._log({**numbers, **sampled.seconds, **seconds})
 
     def _draw(self) -> Drawn:
         return draw(
@@ -132,12 +137,13 @@ class GRPO(Algorithm):
         )
 
     def _scored(self, rollouts: Sequence[Rollout], seconds: dict[str, float]) -> Sequence[Rollout]:
-        """The answers with the learner's log-probabilities, where the sampler's are to be corrected for.
+        """The answers with the learner's log-probabilities and values, where the sampler's do not do.
 
         Raises:
             GRPOError: If a learner is gone.
         """
-        if self.config.objective.importance_cap is None:
+        objective = self.config.objective
+        if objective.importance_cap is None and not objective.critic:
             return rollouts
         count = max(1, self.config.num_learners)
         with _timed(seconds, "score_seconds"):
@@ -147,7 +153,10 @@ class GRPO(Algorithm):
             raise GRPOError(
                 f"{len(rollouts) - len(found)} of {len(rollouts)} answers were not scored: a learner is gone."
             )
-        return [replace(rollout, learner_logprobs=found[row]) for row, rollout in enumerate(rollouts)]
+        return [
+            replace(rollout, learner_logprobs=found[row].logprobs, value=found[row].value)
+            for row, rollout in enumerate(rollouts)
+        ]
 
     def _worth_learning(self, sampled: SampleResult) -> bool:
         """Whether there is anything to learn from.
@@ -167,29 +176,29 @@ class GRPO(Algorithm):
             raise GRPOError(f"{self._barren} iterations in a row gave no reward. The first reason:\n{first}")
         return False
 
-    def _advantages(self, rollouts: Sequence[Rollout]) -> NDArray[np.float32]:
-        return ADVANTAGES[self.config.objective.advantage](
-            np.array([rollout.reward for rollout in rollouts], dtype=np.float32),
-            np.array([rollout.group for rollout in rollouts], dtype=np.int64),
-            np.array([rollout.valid for rollout in rollouts], dtype=np.bool_),
-        )
+    def _compared(self, rollouts: Sequence[Rollout]) -> NDArray[np.float32]:
+        advantage = self.config.objective.advantage
+        return compared(rollouts, "dr_grpo" if advantage == "gae" else advantage)
 
-    def _learn(self, rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> dict[str, float]:
+    def _learn(self, lesson: Lesson) -> dict[str, float]:
         """Take the optimiser steps of an iteration; mean (of a maximum: maximum) of the learner's numbers."""
         # Seeded by position, so that a resumed run cuts the same minibatches.
         rng = np.random.default_rng([self.config.seed or 0, self._groups_drawn, 2])
         steps: list[dict[str, Any]] = []
         for _ in range(self.config.num_updates):
-            for part, part_advantages in minibatches(rollouts, advantages, self.config.minibatch_size, rng):
-                steps.extend(self._update(part, part_advantages))
+            for rows in minibatches(lesson.rollouts, self.config.minibatch_size, rng):
+                steps.extend(self._update(lesson.part(rows)))
         self.metrics.aggregate(steps, key=LEARNER_RESULTS)
         found = [MetricsLogger.peek_results(step).get(DEFAULT_MODULE_ID, {}) for step in steps]
         names = [name for name in LEARNER_METRICS if any(name in numbers for numbers in found)]
         over = {name: np.max if name.endswith("_max") else np.mean for name in names}
-        return {name: float(over[name]([numbers[name] for numbers in found if name in numbers])) for name in names}
+        critic = {"explained_variance": lesson.explained_variance()} if self.config.objective.critic else {}
+        known = {name: [numbers[name] for numbers in found if name in numbers] for name in names}
+        return {name: float(over[name](values)) for name, values in known.items()} | critic
 
-    def _update(self, rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> list[dict[str, Any]]:
+    def _update(self, lesson: Lesson) -> list[dict[str, Any]]:
         """One optimiser step, the answers shared out over the learners."""
+        rollouts = lesson.rollouts
         valid = np.array([rollout.valid for rollout in rollouts], dtype=np.bool_)
         learners = max(1, self.config.num_learners)
         if not valid.any() or len(rollouts) < learners:
@@ -201,9 +210,11 @@ class GRPO(Algorithm):
             normalise=self.config.objective.normalise,
             max_length=self.config.max_new_tokens,
             scale=learners,
+            episodes=episode_numbers(rollouts),
         )
+        value_weights = valid.astype(np.float32) * np.float32(learners / valid.sum())
         parts = np.array_split(np.arange(len(rollouts)), learners)
-        batches = [train_batch([rollouts[row] for row in part], advantages[part], weights[part]) for part in parts]
+        batches = [train_batch(lesson.part(part), weights[part], value_weights[part]) for part in parts]
         data = {"batches": batches} if self.config.num_learners else {"batch": batches[0]}
         sampled = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
         results: list[dict[str, Any]] = self.learner_group.update(

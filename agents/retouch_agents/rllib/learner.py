@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchDDPRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
+from retouch_agents.rllib.lessons import Lesson
 from retouch_agents.rllib.losses import objective_loss
 from retouch_agents.rllib.rl_module import ROLLOUTS
 from retouch_agents.rllib.rollouts import Rollout
+from retouch_agents.rllib.turns import value_loss
 
 ADVANTAGES = "grpo_advantages"
 WEIGHTS = "grpo_weights"
+RETURNS = "grpo_returns"
+VALUE_WEIGHTS = "grpo_value_weights"
 LEARNER_METRICS = (
     "kl",
     "clip_fraction",
@@ -29,21 +34,41 @@ LEARNER_METRICS = (
     "policy_shift",
     "importance_mean",
     "importance_max",
+    "value_loss",
 )
 
 
-def train_batch(rollouts: Sequence[Rollout], advantages: np.ndarray, weights: np.ndarray) -> MultiAgentBatch:
+def train_batch(lesson: Lesson, weights: NDArray[np.float32], value_weights: NDArray[np.float32]) -> MultiAgentBatch:
     """A batch that RLlib can cut and ship.
 
     Args:
-        rollouts: N answers.
-        advantages: float32 (N,).
-        weights: Weight of every answer in the loss, float32 (N,).
+        lesson: N answers.
+        weights: Weight of every answer in the loss of the policy, float32 (N,).
+        value_weights: In that of the values, float32 (N,).
     """
-    column = np.empty(len(rollouts), dtype=object)
-    column[:] = list(rollouts)
-    columns = {ROLLOUTS: column, ADVANTAGES: advantages, WEIGHTS: weights}
-    return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(rollouts))
+    column = np.empty(len(lesson.rollouts), dtype=object)
+    column[:] = list(lesson.rollouts)
+    columns = {
+        ROLLOUTS: column,
+        ADVANTAGES: lesson.advantages,
+        RETURNS: lesson.returns,
+        WEIGHTS: weights,
+        VALUE_WEIGHTS: value_weights,
+    }
+    return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(lesson.rollouts))
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What a learner says of an answer before it learns from it.
+
+    Args:
+        logprobs: log-probability of each token, float32 (C,).
+        value: V of what was shown; 0 without a critic.
+    """
+
+    logprobs: NDArray[np.float32]
+    value: float
 
 
 class GRPOLearner(TorchLearner):
@@ -58,7 +83,7 @@ class GRPOLearner(TorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
-        """The loss of a micro-batch; see `retouch_agents.rllib.losses.objective_loss`."""
+        """The loss of a micro-batch; see `losses.objective_loss`, and `turns.value_loss` for the critic's."""
         mask = fwd_out["mask"]
         sampled = _padded([rollout.logprobs for rollout in batch[ROLLOUTS]], mask)
         corrected = config.objective.importance_cap is not None
@@ -78,28 +103,41 @@ class GRPOLearner(TorchLearner):
             self._sums[name] = self._sums.get(name, 0.0) + float(total)
         for name, largest in terms.maxima.items():
             self._maxima[name] = max(self._maxima.get(name, 0.0), float(largest))
-        return terms.loss
+        loss: torch.Tensor = terms.loss
+        if not config.objective.critic:
+            return loss
+        values = fwd_out["values"]
+        before = torch.tensor([rollout.value for rollout in batch[ROLLOUTS]], device=values.device)
+        counted = batch[VALUE_WEIGHTS] > 0
+        errors = value_loss(
+            values[:, None], before[:, None], batch[RETURNS][:, None], counted[:, None], config.objective.value_clip
+        )[:, 0]
+        value_total = (errors * batch[VALUE_WEIGHTS]).sum()
+        self._value_loss += float(value_total.detach())
+        return torch.add(loss, value_total, alpha=config.objective.value_coeff)
 
-    def score(self, rollouts: Sequence[Rollout]) -> list[NDArray[np.float32]]:
-        """log-probabilities of answers under the weights of now, each float32 (C,), as the loss computes them."""
+    def score(self, rollouts: Sequence[Rollout]) -> list[Judgement]:
+        """Answers under the weights of now, as the loss computes them."""
         module: Any = self.module[DEFAULT_MODULE_ID].unwrapped()
         size = self.config.micro_batch_size or len(rollouts)
-        found: list[NDArray[np.float32]] = []
+        found: list[Judgement] = []
         for start in range(0, len(rollouts), size):
             with torch.no_grad():
                 output = module.forward_train({ROLLOUTS: rollouts[start : start + size]})
-            for logprobs, sampled in zip(output["logprobs"], output["mask"], strict=True):
-                found.append(logprobs[sampled].float().cpu().numpy())
+            values = output["values"].tolist() if "values" in output else [0.0] * len(output["mask"])
+            for logprobs, sampled, value in zip(output["logprobs"], output["mask"], values, strict=True):
+                found.append(Judgement(logprobs[sampled].float().cpu().numpy(), float(value)))
         return found
 
-    def score_share(self, rollouts: Sequence[Rollout], count: int) -> dict[int, NDArray[np.float32]]:
+    def score_share(self, rollouts: Sequence[Rollout], count: int) -> dict[int, Judgement]:
         """`score` of the answers that fall to this learner out of `count`, by their place in `rollouts`."""
-        rows = range(self._learner_index, len(rollouts), count)
-        return dict(zip(rows, self.score([rollouts[row] for row in rows]), strict=True))
+        rows = np.array_split(np.arange(len(rollouts)), count)[self._learner_index].tolist()
+        return dict(zip(rows, self.score([rollouts[row] for row in rows]), strict=True)) if rows else {}
 
     def _uncompiled_update(self, batch: Mapping[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         self._sums: dict[str, float] = {}
         self._maxima: dict[str, float] = {}
+        self._value_loss = 0.0
         for optimizer in self._optimizer_parameters:
             optimizer.zero_grad(set_to_none=True)
         total: dict[str, torch.Tensor] = {}
@@ -149,7 +187,8 @@ class GRPOLearner(TorchLearner):
     def _log_terms(self) -> None:
         tokens = max(self._sums["tokens"], 1.0)
         means = {name: total / tokens for name, total in self._sums.items()}
-        for name, value in {**means, **self._maxima}.items():
+        critic = {"value_loss": self._value_loss} if self.config.objective.critic else {}
+        for name, value in {**means, **self._maxima, **critic}.items():
             if name in LEARNER_METRICS:
                 self.metrics.log_value((DEFAULT_MODULE_ID, name), value, reduce="mean")
 

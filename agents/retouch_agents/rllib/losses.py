@@ -130,15 +130,17 @@ def answer_weights(
     normalise: Normalise,
     max_length: int,
     scale: float = 1.0,
+    episodes: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """The weight w_i of every answer of an optimiser step in `weighted_sum`, float32 (N,); 0 for invalid ones.
 
-        "sequence"   w_i = 1 / N              GRPO, arXiv 2402.03300, eq. 3
-        "token"      w_i = 1 / Σ_j |y_j|      DAPO, arXiv 2503.14476, eq. 8
-        "constant"   w_i = 1 / (N · C_max)    Dr. GRPO, arXiv 2503.20783
+        "sequence"   w_i = |y_i| / (E · |episode|)    GRPO, arXiv 2402.03300, eq. 3
+        "token"      w_i = 1 / Σ_j |y_j|              DAPO, arXiv 2503.14476, eq. 8
+        "constant"   w_i = 1 / (N · C_max)            Dr. GRPO, arXiv 2503.20783
 
-    N and the sum are over valid answers of the whole step, so that it may be cut into parts at will: the parts of the
-    loss add up to the loss of the whole.
+    N, E and the sum are over valid answers and episodes of the whole step, so that it may be cut into parts at will:
+    the parts of the loss add up to the loss of the whole. |episode| is the sampled tokens of all turns of the answer's
+    episode: "sequence" gives every episode the same weight and every token in it too. With one turn, w_i = 1 / N.
 
     Args:
         lengths: |y_i|, sampled tokens per answer, (N,).
@@ -146,14 +148,18 @@ def answer_weights(
         normalise: See `Objective`.
         max_length: C_max, most tokens of an answer.
         scale: Factor on all weights: the number of learners, where gradients are averaged over them.
+        episodes: Which episode each answer belongs to, from 0, (N,). Each its own if None.
 
     Raises:
         ValueError: If no answer is valid.
     """
     if not valid.any():
         raise ValueError("No answer is valid, so that there is nothing to weigh; leave such a batch out.")
-    count = float(valid.sum())
-    total = {"sequence": count, "token": float(lengths[valid].sum()), "constant": count * max_length}[normalise]
+    if normalise == "sequence":
+        whole = np.arange(len(lengths)) if episodes is None else episodes
+        shares = lengths / np.bincount(whole, weights=lengths)[whole]
+        return (valid * shares).astype(np.float32) * np.float32(scale / len(np.unique(whole[valid])))
+    total = {"token": float(lengths[valid].sum()), "constant": float(valid.sum()) * max_length}[normalise]
     return valid.astype(np.float32) * np.float32(scale / total)
 
 
@@ -205,13 +211,14 @@ def objective_loss(
     ref_logprobs: torch.Tensor | None = None,
     sampler_logprobs: torch.Tensor | None = None,
 ) -> LossTerms:
-    """The loss Σ_i w_i Σ_t (w_t L_t + β KL_t) with the choices of `objective`; the default is GRPO's, eq. 3.
+    """The loss Σ_i w_i Σ_t (w_t L_t + β KL_t − η H_t) with the choices of `objective`; the default is GRPO's, eq. 3.
 
     Args:
         objective: What to optimise.
         logprobs: (N, C), with gradient.
         old_logprobs: What the ratio compares with, (N, C).
-        entropy: Entropy of the distribution at every sampled token, nats, (N, C); only logged.
+        entropy: H, entropy of the distribution at every sampled token, nats, (N, C); with gradient where there is a
+            bonus for it.
         advantages: (N,).
         weights: From `answer_weights`, (N,).
         mask: bool (N, C).
@@ -226,7 +233,7 @@ def objective_loss(
         "clip_fraction": (found.clipped_low | found.clipped_high)[counted].sum(),
         "clip_fraction_low": found.clipped_low[counted].sum(),
         "clip_fraction_high": found.clipped_high[counted].sum(),
-        "entropy": entropy[counted].sum(),
+        "entropy": entropy.detach()[counted].sum(),
         # Tokens were drawn from π_old, so π takes the place of the reference here.
         "policy_shift": kl_estimate(old_logprobs, logprobs.detach(), mask)[counted].sum(),
     }
@@ -240,5 +247,7 @@ def objective_loss(
         kl = kl_estimate(logprobs, ref_logprobs, mask, objective.kl_estimator)
         per_token = per_token + objective.kl_coeff * kl
         sums["kl"] = kl.detach()[counted].sum()
+    if objective.entropy_coeff > 0:
+        per_token = per_token - objective.entropy_coeff * torch.where(mask, entropy, 0.0)
     loss = weighted_sum(per_token, mask, weights, objective.normalise)
     return LossTerms(loss, {name: total.detach().float() for name, total in sums.items()}, maxima, counted.sum())

@@ -1,4 +1,4 @@
-"""The chat model as an RLlib module: the policy, and on the learner a frozen reference beside it."""
+"""The chat model as an RLlib module: the policy, and on the learner a frozen reference and a value head beside it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from transformers import PreTrainedModel
 
 from retouch_agents.errors import ModelError
-from retouch_agents.generation import placeholder_ids, score
+from retouch_agents.generation import placeholder_ids
 from retouch_agents.models import load_model
+from retouch_agents.rllib.episodes import Episode, answers_of, episodes_of
 from retouch_agents.rllib.rollouts import Rollout
+from retouch_agents.scoring import Scores, score
 
 ROLLOUTS = "rollouts"
 """Column of a train batch: an object array of `Rollout`."""
@@ -23,19 +25,23 @@ _KEPT = 16384
 
 
 class ChatModule(TorchRLModule, InferenceOnlyAPI):
-    """A policy that answers prompts, and the reference that the KL penalty holds it to.
+    """A policy that answers prompts, the reference that the KL penalty holds it to, and the critic of PPO.
 
-    `model_config` has ``model`` and ``reference`` (folder or id; no reference if None), ``temperature`` and
-    ``dtype``. Runners build it with `inference_only` and never load the reference.
+    `model_config` has ``model`` and ``reference`` (folder or id; no reference if None), ``temperature``, ``dtype``,
+    and optionally ``value_head`` and ``entropy_gradient`` (bool). Runners build it with `inference_only` and have
+    neither reference nor value head.
 
     Attributes:
         policy: The model that is trained.
         reference: The frozen model; absent on runners and without a KL penalty.
+        value_head: V(s) = w · h + b of what the policy's output layer sees before the first token of an answer,
+            float32; absent without PPO. Begins at 0.
     """
 
     model_config: Any
     policy: PreTrainedModel
     reference: PreTrainedModel
+    value_head: torch.nn.Linear
 
     def setup(self) -> None:
         """Load the models."""
@@ -47,12 +53,18 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         self.pad_id = _padding(self.policy)
         if settings["reference"] is not None and not self.inference_only:
             self.reference = load_model(settings["reference"], dtype=dtype).requires_grad_(False)
-        self._remembered: dict[tuple[int, int, bytes], torch.Tensor] = {}
+        self.entropy_gradient = bool(settings.get("entropy_gradient", False))
+        if settings.get("value_head", False) and not self.inference_only:
+            width = self.policy.get_output_embeddings().weight.shape[1]
+            self.value_head = torch.nn.Linear(width, 1)
+            torch.nn.init.zeros_(self.value_head.weight)
+            torch.nn.init.zeros_(self.value_head.bias)
+        self._remembered: dict[tuple[int, int, int, bytes], torch.Tensor] = {}
         self.eval()
 
     def get_non_inference_attributes(self) -> list[str]:
         """Parts that runners do without."""
-        return ["reference"]
+        return ["reference", "value_head"]
 
     def train(self, mode: bool = True) -> ChatModule:
         """Stay in evaluation mode: with dropout, the ratio of new to old probabilities would be noise."""
@@ -60,14 +72,19 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         return self
 
     def _forward_train(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
-        """Score the rollouts of a batch.
+        """Score the rollouts of a batch, those of an episode in one piece where they allow it.
 
         Returns:
-            ``logprobs`` with gradient, ``entropy``, ``mask`` and, with a reference, ``ref_logprobs``: all (N, C).
+            ``logprobs`` with gradient, ``entropy``, ``mask`` and, with a reference, ``ref_logprobs``: all (N, C). With
+            a value head ``values``, (N,).
         """
         rollouts: Sequence[Rollout] = batch[ROLLOUTS]
-        found = self._score(self.policy, rollouts)
+        pieces = episodes_of(rollouts)
+        critic = hasattr(self, "value_head")
+        found = self._score(self.policy, pieces, states=critic)
         output = {"logprobs": found.logprobs, "entropy": found.entropy, "mask": found.mask}
+        if critic and found.states is not None:
+            output["values"] = self.value_head(found.states[:, 0].float())[:, 0]
         if hasattr(self, "reference"):
             output["ref_logprobs"] = self._reference_logprobs(rollouts, found.mask)
         return output
@@ -76,11 +93,11 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         """The reference's scores, (N, C); computed once for all updates on the same rollouts."""
         if len(self._remembered) > _KEPT:
             self._remembered.clear()
-        keys = [(rollout.group, rollout.member, rollout.token_ids.tobytes()) for rollout in rollouts]
+        keys = [(one.group, one.member, one.turn, one.token_ids.tobytes()) for one in rollouts]
         missing = [row for row, key in enumerate(keys) if key not in self._remembered]
         if missing:
             with torch.no_grad():
-                fresh = self._score(self.reference, [rollouts[row] for row in missing])
+                fresh = self._score(self.reference, episodes_of([rollouts[row] for row in missing]))
             for row, logprobs, sampled in zip(missing, fresh.logprobs, fresh.mask, strict=True):
                 self._remembered[keys[row]] = logprobs[sampled]
         found = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
@@ -92,18 +109,22 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         self._remembered.clear()
         super().set_state(dict(state))
 
-    def _score(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> Any:
-        prompts = {rollout.group: rollout.prompt for rollout in rollouts}
-        row_of = {group: row for row, group in enumerate(prompts)}
-        return score(
+    def _score(self, model: PreTrainedModel, pieces: Sequence[Episode], *, states: bool = False) -> Scores:
+        """Score every answer of some episodes: a row for each, in the order that the rollouts were given in."""
+        prompts = {piece.key: piece.prompt for piece in pieces}
+        row_of = {key: row for row, key in enumerate(prompts)}
+        found = score(
             model,
             list(prompts.values()),
-            [row_of[rollout.group] for rollout in rollouts],
-            [rollout.token_ids for rollout in rollouts],
+            [row_of[piece.key] for piece in pieces],
+            [piece.continuation for piece in pieces],
             pad_id=self.pad_id,
             temperature=self.temperature,
             suppressed=self.suppressed,
+            states=states,
+            entropy_gradient=self.entropy_gradient,
         )
+        return answers_of(found, pieces)
 
     def get_state(
         self,
@@ -117,7 +138,7 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         state = {
             name: tensor.detach().cpu().float() if tensor.dtype == torch.bfloat16 else tensor.detach().cpu()
             for name, tensor in self.state_dict().items()
-            if not (inference_only and name.startswith("reference."))
+            if not (inference_only and name.startswith(("reference.", "value_head.")))
         }
         # RLlib's own version hands out views of the parameters, which the next update would change.
         return {name: tensor.numpy().copy() for name, tensor in state.items()}

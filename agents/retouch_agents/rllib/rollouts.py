@@ -1,4 +1,4 @@
-"""Plain data of a GRPO iteration: what is asked of the sampler, what it returns, and the order of tasks."""
+"""Plain data of an iteration: what is asked of the sampler, what it returns, and the order of tasks."""
 
 from __future__ import annotations
 
@@ -29,22 +29,27 @@ class GroupRequest:
 
 @dataclass(frozen=True, eq=False)
 class Rollout:
-    """One answer and what it earned. Answers of the same group share the prompt.
+    """One answer and what it earned. An episode is the answers of the same group and member.
 
     Args:
         group: Running number of the group.
-        member: Number of the answer in its group, 0..G−1.
+        member: Number of the episode in its group, 0..G−1.
         task_id: Id of the task; empty for an environment without ids.
-        prompt: The encoded observation.
+        prompt: The encoded observation; on the first turn the same for all members of a group.
         token_ids: Sampled tokens as they were sampled, int64 (C,).
         logprobs: log-probability of each under the policy that sampled it, float32 (C,).
-        reward: The environment's reward; NaN where `valid` is False.
-        components: Named parts of the reward.
-        valid: Whether the reward could be computed. Invalid answers carry no loss.
+        reward: What the environment paid for the whole episode; NaN where `valid` is False.
+        components: Named parts of the last reward.
+        valid: Whether the episode's rewards could be computed. Answers of invalid episodes carry no loss.
         well_formed: Whether the answer could be read and the environment accepted it.
         finished: Whether the answer ended by itself, not by the limit.
+        turn: Number of the turn, 0..
+        last: Whether it is the episode's last.
+        step_reward: What was paid for this turn; None: `reward`, as for an episode of one turn.
+        tool_calls: Number of calls in the answer; None where that is not known.
         learner_logprobs: log-probability of each token under the same weights as the learner computes it, float32
             (C,); None where the sampler is trusted.
+        value: V of what was shown, under the weights of before the update; only with a critic.
     """
 
     group: int
@@ -58,7 +63,12 @@ class Rollout:
     valid: bool = True
     well_formed: bool = True
     finished: bool = True
+    turn: int = 0
+    last: bool = True
+    step_reward: float | None = None
+    tool_calls: int | None = None
     learner_logprobs: NDArray[np.float32] | None = None
+    value: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,24 @@ class SampleResult:
         rollouts: Answers, G for every group that went well.
         failures: Why a group has none: number of the group and the traceback.
         tokens: Number of sampled tokens.
+        seconds: Time that its runners spent on each part of the work, added up.
     """
 
     rollouts: Sequence[Rollout] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
     tokens: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def merged(cls, parts: Sequence[SampleResult]) -> SampleResult:
+        """Several results as one."""
+        names = sorted({name for part in parts for name in part.seconds})
+        return cls(
+            [rollout for part in parts for rollout in part.rollouts],
+            {group: text for part in parts for group, text in part.failures.items()},
+            sum(part.tokens for part in parts),
+            {name: sum(part.seconds.get(name, 0.0) for part in parts) for name in names},
+        )
 
 
 class TaskOrder:
@@ -109,17 +132,14 @@ def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, 1]).permutation(count)
 
 
-def minibatches(
-    rollouts: Sequence[Rollout], advantages: NDArray[np.float32], size: int | None, rng: np.random.Generator
-) -> list[tuple[list[Rollout], NDArray[np.float32]]]:
-    """Shuffle whole groups and cut them into minibatches of about `size` answers.
+def minibatches(rollouts: Sequence[Rollout], size: int | None, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Shuffle whole groups and cut them into minibatches of about `size` answers: the rows of each.
 
     Groups stay together, so that their prompt is encoded once. Groups in which every advantage is 0 and
     answers that are invalid are kept: the former still feel the KL penalty, the latter have no weight.
 
     Args:
         rollouts: N answers.
-        advantages: (N,).
         size: Most answers of a minibatch (a group is never cut); None for all in one.
         rng: Source of the order.
     """
@@ -132,25 +152,43 @@ def minibatches(
         if size is not None and parts[-1] and len(parts[-1]) + len(groups[which]) > size:
             parts.append([])
         parts[-1].extend(groups[which])
-    return [([rollouts[row] for row in part], advantages[part]) for part in parts if part]
+    return [np.array(part, dtype=np.int64) for part in parts if part]
+
+
+def episode_numbers(rollouts: Sequence[Rollout]) -> NDArray[np.int64]:
+    """Which episode each answer belongs to, counted from 0 in order of appearance, (N,)."""
+    known: dict[tuple[int, int], int] = {}
+    keys = [(rollout.group, rollout.member) for rollout in rollouts]
+    return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
 
 
 def summarise(rollouts: Sequence[Rollout], advantages: NDArray[np.float32]) -> dict[str, float]:
     """Numbers about a batch of rollouts for the log.
 
+    Args:
+        rollouts: N answers, whole episodes.
+        advantages: (N,).
+
     Returns:
-        ``reward_mean`` and ``reward_std`` over valid answers, ``group_reward_std`` (mean of the deviation inside
+        ``reward_mean`` and ``reward_std`` over valid episodes, ``group_reward_std`` (mean of the deviation inside
         a group), ``informative_groups`` (share of groups whose answers differ in advantage), ``valid_rate``
-        (rewards that could be computed), ``well_formed_rate``, ``finished_rate``, ``response_length`` (tokens),
+        (episodes whose rewards could be computed), ``episodes``, ``turns_mean`` (of an episode), ``well_formed_rate``,
+        ``finished_rate`` and ``response_length`` (tokens) of answers, ``tool_calls_mean`` (of an episode, where known),
         and ``component/NAME`` for every named part of the reward.
     """
+    ends = [rollout for rollout in rollouts if rollout.last]
     numbers: dict[str, float] = {
-        "valid_rate": _mean(rollout.valid for rollout in rollouts),
+        "episodes": len(ends),
+        "turns_mean": len(rollouts) / max(1, len(ends)),
+        "valid_rate": _mean(rollout.valid for rollout in ends),
         "well_formed_rate": _mean(rollout.well_formed for rollout in rollouts),
         "finished_rate": _mean(rollout.finished for rollout in rollouts),
         "response_length": _mean(len(rollout.token_ids) for rollout in rollouts),
     }
-    valid = [rollout for rollout in rollouts if rollout.valid]
+    calls = [rollout.tool_calls for rollout in rollouts if rollout.tool_calls is not None]
+    if calls:
+        numbers["tool_calls_mean"] = sum(calls) / len(ends)
+    valid = [rollout for rollout in ends if rollout.valid]
     if not valid:
         return numbers
     rewards = np.array([rollout.reward for rollout in valid])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,20 +79,20 @@ class RunnerPool:
             version: Number of the weights to sample with; runners that hold others answer nothing.
 
         Returns:
-            Rollouts ordered by group and member; groups that nobody answered are missing.
+            Rollouts ordered by group, member and turn; groups that nobody answered are missing.
         """
         pending = list(requests)
         found = SampleResult()
         silent: set[int] = set()
         for _ in range(self.rounds):
-            found = _merge([found, *self._round(pending, version, silent)])
+            found = SampleResult.merged([found, *self._round(pending, version, silent)])
             answered = {rollout.group for rollout in found.rollouts} | set(found.failures)
             pending = [request for request in pending if request.group not in answered]
             if not pending:
                 break
             logger.warning("%d groups were lost with their runner and are handed out again.", len(pending))
-        ordered = sorted(found.rollouts, key=lambda rollout: (rollout.group, rollout.member))
-        return SampleResult(ordered, found.failures, found.tokens)
+        ordered = sorted(found.rollouts, key=lambda rollout: (rollout.group, rollout.member, rollout.turn))
+        return replace(found, rollouts=ordered)
 
     def _round(self, requests: Sequence[GroupRequest], version: int, silent: set[int]) -> list[SampleResult]:
         """Share `requests` out once. Runners that stay silent are added to `silent` and not asked again."""
@@ -111,11 +112,3 @@ class RunnerPool:
         heard = {r.group for answer in answers for r in answer.rollouts}.union(*(a.failures for a in answers))
         silent.update(index for index, share in zip(asked, shares, strict=True) if share[0].group not in heard)
         return answers
-
-
-def _merge(results: Sequence[SampleResult]) -> SampleResult:
-    return SampleResult(
-        [rollout for result in results for rollout in result.rollouts],
-        {group: text for result in results for group, text in result.failures.items()},
-        sum(result.tokens for result in results),
-    )

@@ -183,11 +183,6 @@ def test_an_environment_without_a_dataset(build: Build) -> None:
     assert build(env={"dataset": False}).train()["grpo"]["answers"] == 24
 
 
-def test_several_turns_are_refused(build: Build) -> None:
-    with pytest.raises(ConfigurationError, match=r"max_turns = 4.*env_config"):
-        build(env={"max_turns": 4})
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

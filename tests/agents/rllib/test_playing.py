@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
-from retouch_agents.rllib.playing import Answers, OneByOne, Player, Together, player_of
+from retouch_agents.rllib.playing import Episodes, Key, OneByOne, Player, Step, Together, player_of
 from retouch_agents.rllib.rollouts import GroupRequest
 from retouch_gym import Recipe, ToolCall
 from retouch_gym.envs.retouch import RetouchEnv
@@ -27,7 +28,8 @@ ACTIONS = [
     [ToolCall("exposure", {"value": 20}), ToolCall("finish")],
     Unparsable("no call"),
 ]
-GROUPS = [Answers(GroupRequest(7 + task, task, 100 + task), ACTIONS) for task in range(3)]
+Group = tuple[GroupRequest, list[Any]]
+GROUPS: list[Group] = [(GroupRequest(7 + task, task, 100 + task), ACTIONS) for task in range(3)]
 
 
 class Noting(Likeness):
@@ -69,8 +71,26 @@ def make(reward: Reward | None = None, renderer: Renderer | None = None, **optio
     )
 
 
-def rewards(player: Player, groups: Sequence[Answers] = GROUPS) -> dict[int, list[float]]:
-    return {group: [play.reward for play in plays] for group, plays in player.play(groups).plays.items()}
+@dataclass
+class Played:
+    plays: dict[int, list[Step]]
+    failures: dict[int, str]
+    task_ids: dict[int, str]
+
+
+def play(player: Player, groups: Sequence[Group] = GROUPS) -> Played:
+    """One turn in every episode."""
+    episodes = player.begin([request for request, _ in groups], max(len(actions) for _, actions in groups))
+    given = {(request.group, member): action for request, actions in groups for member, action in enumerate(actions)}
+    steps = episodes.step(given)
+    plays: dict[int, list[Step]] = {}
+    for key in sorted(steps):
+        plays.setdefault(key[0], []).append(steps[key])
+    return Played(plays, episodes.failures, episodes.task_ids)
+
+
+def rewards(player: Player, groups: Sequence[Group] = GROUPS) -> dict[int, list[float]]:
+    return {group: [step.reward for step in steps] for group, steps in play(player, groups).plays.items()}
 
 
 class TestTogether:
@@ -78,14 +98,14 @@ class TestTogether:
         "options", [{}, {"reward_mode": "delta", "discount": 0.9}, {"user": "scripted"}, {"cache_mb": 0}]
     )
     def test_rewards_and_infos_are_those_of_one_by_one(self, options: dict[str, Any]) -> None:
-        one, together = OneByOne(make(**options)).play(GROUPS), Together(make(**options)).play(GROUPS)
+        one, together = play(OneByOne(make(**options))), play(Together(make(**options)))
         assert one == together
         assert len(one.plays) == 3
         assert len({play.reward for play in one.plays[7]}) > 1
 
     def test_one_call_of_the_reward(self) -> None:
         reward = Noting()
-        Together(make(reward)).play(GROUPS)
+        play(Together(make(reward)))
         assert reward.batches == [12]
 
     def test_memory_bounds_a_batch_and_groups_stay_whole(self) -> None:
@@ -102,8 +122,10 @@ class TestTogether:
     def test_what_is_shown_is_what_reset_shows(self) -> None:
         env = make()
         player = Together(env)
-        for group in GROUPS:
-            shown, expected = player.observe(group.request), OneByOne(make()).observe(group.request)
+        for request, _ in GROUPS:
+            key = (request.group, 1)
+            shown = player.begin([request], 2).observe(key)
+            expected = OneByOne(make()).begin([request], 2).observe(key)
             assert env.observation_space.contains(shown)
             assert shown.keys() == expected.keys()
             assert all(np.array_equal(shown[key], expected[key]) for key in shown if key != "context")
@@ -111,7 +133,7 @@ class TestTogether:
     @pytest.mark.parametrize("on_reward_error", ["raise", "truncate"])
     def test_a_failed_judge_masks_its_answer_alone(self, on_reward_error: str) -> None:
         plain = rewards(Together(make()))
-        played = Together(make(Noting(limit=10), on_reward_error=on_reward_error)).play(GROUPS)
+        played = play(Together(make(Noting(limit=10), on_reward_error=on_reward_error)))
         assert played.failures == {}
         for group, plays in played.plays.items():
             assert [play.valid for play in plays] == [False, True, False, True]
@@ -119,17 +141,17 @@ class TestTogether:
             assert "too bright" in plays[0].info["reward_error"]
 
     def test_a_judge_that_is_away_masks_all(self) -> None:
-        played = Together(make(Noting(away=True))).play(GROUPS)
+        played = play(Together(make(Noting(away=True))))
         assert not any(play.valid for plays in played.plays.values() for play in plays)
         assert not played.failures
 
     def test_a_failed_render_masks_its_answer_alone(self) -> None:
-        played = Together(make(renderer=Moody())).play(GROUPS)
+        played = play(Together(make(renderer=Moody())))
         assert [play.valid for play in played.plays[7]] == [False, True, False, True]
 
     def test_a_reward_that_breaks_down_loses_its_group_alone(self) -> None:
         broken = TinyDataset(4)[1].id
-        played = Together(make(Noting(breaks=broken))).play(GROUPS)
+        played = play(Together(make(Noting(breaks=broken))))
         assert set(played.failures) == {8}
         assert "ZeroDivisionError: a bug" in played.failures[8]
         plain = rewards(Together(make()))
@@ -139,15 +161,15 @@ class TestTogether:
         }
 
     def test_a_task_that_is_not_there_loses_its_group_alone(self) -> None:
-        played = Together(make()).play([GROUPS[0], Answers(GroupRequest(1, 99, 0), ACTIONS)])
+        played = play(Together(make()), [GROUPS[0], (GroupRequest(1, 99, 0), ACTIONS)])
         assert set(played.plays) == {7}
         assert "reset option 'index' is 99" in played.failures[1]
 
     def test_a_reward_that_ranks_sees_groups_whole(self) -> None:
         reward = Noting(limit=300)
         player = player_of(make(GroupRank(reward)))
-        twice = [GROUPS[0], Answers(GroupRequest(20, 0, 1), ACTIONS[1:])]
-        found = player.play([*twice, GROUPS[1]])
+        twice = [GROUPS[0], (GroupRequest(20, 0, 1), ACTIONS[1:])]
+        found = play(player, [*twice, GROUPS[1]])
         assert reward.batches == [8, 3]  # two groups of one task do not meet
         assert [play.reward for play in found.plays[7]] == rewards(player, [GROUPS[0]])[7]
         scores = rewards(Together(make()), [GROUPS[0]])[7]
@@ -157,9 +179,51 @@ class TestTogether:
         with pytest.raises(ConfigurationError, match="Leave out Doubling"):
             player_of(Doubling(make(GroupRank("likeness"))))
 
-    def test_an_episode_that_goes_on_is_refused(self) -> None:
-        played = Together(make(max_turns=2)).play(GROUPS[:1])
-        assert "GRPO here is single-shot" in played.failures[7]
+
+def story(player: Player, turns: int = 3) -> tuple[dict[Key, list[Step]], list[Any], Episodes]:
+    """Three turns in two episodes of two tasks: their steps, what was shown, and the episodes."""
+    episodes = player.begin([request for request, _ in GROUPS[:2]], 2)
+    steps: dict[Key, list[Step]] = {}
+    shown: list[Any] = [episodes.observe(key) for key in episodes.running()]
+    for turn in range(turns):
+        actions = {key: ToolCall("exposure", {"value": 10 * key[1] + turn}) for key in episodes.running()}
+        if turn == 1:
+            actions[7, 1] = ToolCall("finish")
+        for key, step in episodes.step(actions).items():
+            steps.setdefault(key, []).append(step)
+        shown += [episodes.observe(key) for key in episodes.running()]
+    return steps, shown, episodes
+
+
+class TestSeveralTurns:
+    def test_each_episode_goes_its_own_way(self) -> None:
+        options = {"max_turns": 3, "reward_mode": "delta"}
+        steps, shown, episodes = story(Together(make(**options)))
+        single = OneByOne(make(**options), lambda: make(**options))
+        assert (steps, episodes.task_ids) == (story(single)[0], story(single)[2].task_ids)
+        for one, other in zip(shown, story(single)[1], strict=True):
+            assert np.array_equal(one["image"], other["image"])
+            assert one["turns_left"] == other["turns_left"]
+        assert [len(found) for _, found in sorted(steps.items())] == [3, 2, 3, 3]
+        assert episodes.running() == []
+        assert all(step.valid for found in steps.values() for step in found)
+        assert len(single.idle) == 4  # one env an episode, for the next to use again
+
+    def test_a_reward_that_breaks_down_late_loses_its_group_alone(self) -> None:
+        broken = TinyDataset(4)[1].id
+        reward = Noting()
+        env = make(reward, max_turns=3)
+        plain, _, _ = story(Together(make(max_turns=3)))
+        reward.breaks = broken
+        steps, _, episodes = story(Together(env))
+        assert set(episodes.failures) == {8}
+        assert {key: found for key, found in steps.items() if key[0] == 7} == {
+            key: found for key, found in plain.items() if key[0] == 7
+        }
+
+    def test_without_a_second_environment_it_says_so(self) -> None:
+        _, _, episodes = story(OneByOne(make(max_turns=3)), turns=1)
+        assert "no way to make a second env" in episodes.failures[7]
 
 
 class Doubling(gymnasium.Wrapper[Any, Any, Any, Any]):

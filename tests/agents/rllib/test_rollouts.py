@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from retouch_agents.encoding import Prompt
-from retouch_agents.rllib.rollouts import Rollout, TaskOrder, minibatches, summarise
+from retouch_agents.rllib.rollouts import Rollout, TaskOrder, episode_numbers, minibatches, summarise
 
 PROMPT = Prompt(np.array([1, 2], dtype=np.int64))
 
@@ -52,13 +53,12 @@ def test_without_a_dataset_the_seed_alone_decides() -> None:
 @pytest.mark.parametrize(("size", "expected"), [(None, [12]), (4, [4, 4, 4]), (9, [8, 4]), (1, [4, 4, 4])])
 def test_minibatches_keep_groups_together(size: int | None, expected: list[int]) -> None:
     rollouts = [_rollout(group, member) for group in range(3) for member in range(4)]
-    advantages = np.arange(12, dtype=np.float32)
-    parts = minibatches(rollouts, advantages, size, np.random.default_rng(0))
-    assert [len(part) for part, _ in parts] == expected
-    for part, part_advantages in parts:
-        assert all(value == 4 * r.group + r.member for r, value in zip(part, part_advantages, strict=True))
-        assert all(sum(other.group == r.group for other in part) == 4 for r in part)
-    assert sorted(value for _, part in parts for value in part) == advantages.tolist()
+    parts = minibatches(rollouts, size, np.random.default_rng(0))
+    assert [len(rows) for rows in parts] == expected
+    for rows in parts:
+        groups = [rollouts[row].group for row in rows]
+        assert all(groups.count(group) == 4 for group in groups)
+    assert sorted(row for rows in parts for row in rows) == list(range(12))
 
 
 def test_summary_by_hand() -> None:
@@ -69,6 +69,16 @@ def test_summary_by_hand() -> None:
     assert found["informative_groups"] == 0.5
     assert found["valid_rate"] == 0.75
     assert found["response_length"] == 2.5
+
+
+def test_an_episode_counts_once_however_many_turns_it_has() -> None:
+    long = [replace(_rollout(0, 0, 1.0), turn=turn, last=turn == 2, tool_calls=turn) for turn in range(3)]
+    rollouts = [*long, replace(_rollout(0, 1, 4.0), tool_calls=1)]
+    assert episode_numbers(rollouts).tolist() == [0, 0, 0, 1]
+    found = summarise(rollouts, np.zeros(4, dtype=np.float32))
+    assert found["reward_mean"] == 2.5
+    assert found["group_reward_std"] == 1.5
+    assert (found["episodes"], found["turns_mean"], found["tool_calls_mean"]) == (2, 2.0, 2.0)
 
 
 def test_summary_without_any_reward() -> None:

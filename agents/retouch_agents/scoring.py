@@ -1,0 +1,154 @@
+"""Scoring what was sampled, with gradients: a prompt passes through the model once, an episode in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from retouch_agents.encoding import Prompt, batch_features, collate, join_features
+from retouch_agents.generation import distribution, encode_prompts, extend, token_positions
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """What came after a prompt: an answer; in an episode of several turns also what was shown in between.
+
+    Args:
+        tokens: All of its tokens and photos.
+        sampled: Which tokens the model chose, bool (C,); the last one is always one of them.
+    """
+
+    tokens: Prompt
+    sampled: NDArray[np.bool_] = field(repr=False)
+
+    @classmethod
+    def of(cls, token_ids: NDArray[np.int64]) -> Continuation:
+        """A single answer."""
+        return cls(Prompt(token_ids), np.ones(len(token_ids), dtype=np.bool_))
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of sampled tokens, all (N, C).
+
+    Args:
+        logprobs: log-probability of each token, with gradient where the model has one.
+        entropy: Entropy in nats of the distribution that it was drawn from, with gradient if it was asked for.
+        mask: bool, True on sampled tokens.
+        states: What the model's output layer saw when each token was predicted, (N, C, H), if it was asked for.
+    """
+
+    logprobs: torch.Tensor
+    entropy: torch.Tensor
+    mask: torch.Tensor
+    states: torch.Tensor | None = None
+
+
+def score(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    rows: Sequence[int],
+    continuations: Sequence[Continuation | NDArray[np.int64]],
+    *,
+    pad_id: int,
+    temperature: float = 1.0,
+    suppressed: Sequence[int] = (),
+    states: bool = False,
+    entropy_gradient: bool = False,
+) -> Scores:
+    """Score N continuations, encoding each prompt once. Differentiable.
+
+    Args:
+        model: The model.
+        prompts: Distinct prompts.
+        rows: Index of the prompt of each continuation, N of them.
+        continuations: N of at most C tokens; an array of token ids is an answer.
+        pad_id: Token id of padding.
+        temperature: Temperature that they were sampled at.
+        suppressed: Tokens that could not be sampled.
+        states: Whether `Scores.states` is wanted.
+        entropy_gradient: Whether the entropy is to have a gradient, which takes memory.
+    """
+    given = [one if isinstance(one, Continuation) else Continuation.of(one) for one in continuations]
+    width = max(len(one.sampled) for one in given)
+    ids, present, sampled = _padded(given, width, pad_id, model.device)
+    with _watched(model, states) as seen:
+        prefix = encode_prompts(model, prompts, pad_id).select(torch.tensor(list(rows), device=model.device))
+        logits = prefix.logits[:, None]
+        if width > 1:
+            position, photos = prefix.next_position, None
+            if any(one.tokens.features for one in given):
+                position = _positions(model, [prompts[row] for row in rows], given, pad_id)[..., -width:-1]
+                features = batch_features([one.tokens.features for one in given])
+                photos = {name: torch.from_numpy(array).to(model.device) for name, array in features.items()}
+            rest = extend(model, prefix, ids[:, :-1], present[:, :-1].long(), position, photos)
+            logits = torch.cat([logits, rest], dim=1)
+    logs = distribution(logits, temperature, suppressed)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy = -(logs.exp() * logs).sum(dim=-1)
+    found = None
+    if states:
+        first = seen[0][:, -1:][list(rows)]
+        found = torch.cat([first, *seen[1:]], dim=1)
+    return Scores(logs.gather(-1, ids[..., None])[..., 0], entropy, sampled, found)
+
+
+def _padded(
+    given: Sequence[Continuation], width: int, pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, where there are any, and which of them were sampled, all (N, C)."""
+    ids = np.full((len(given), width), pad_id, dtype=np.int64)
+    present = np.zeros(ids.shape, dtype=np.bool_)
+    sampled = np.zeros(ids.shape, dtype=np.bool_)
+    for row, one in enumerate(given):
+        length = len(one.sampled)
+        ids[row, :length] = one.tokens.input_ids
+        present[row, :length] = True
+        sampled[row, :length] = one.sampled
+    return torch.from_numpy(ids).to(device), torch.from_numpy(present).to(device), torch.from_numpy(sampled).to(device)
+
+
+def _positions(
+    model: PreTrainedModel, prompts: Sequence[Prompt], given: Sequence[Continuation], pad_id: int
+) -> torch.Tensor:
+    """Rotary positions of prompts and what follows them, (N, P + C) or (3, N, P + C): photos take fewer than tokens."""
+    pairs = list(zip(prompts, given, strict=True))
+    batch = collate(
+        [Prompt(one.input_ids, {}, one.token_features) for one in prompts],
+        pad_id,
+        [one.tokens.input_ids for one in given],
+    )
+    start = max(len(one.input_ids) for one in prompts)
+    for row, one in enumerate(given):
+        for name, array in one.tokens.token_features.items():
+            batch[name][row, start : start + len(array)] = torch.from_numpy(array)
+    grids = [
+        {"image_grid_thw": array}
+        for prompt, one in pairs
+        for array in (prompt.features.get("image_grid_thw"), one.tokens.features.get("image_grid_thw"))
+        if array is not None
+    ]
+    batch |= {name: torch.from_numpy(array) for name, array in join_features(grids).items()}
+    return token_positions(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+
+
+@contextmanager
+def _watched(model: PreTrainedModel, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """What the output layer is given, call by call."""
+    seen: list[torch.Tensor] = []
+    if not wanted:
+        yield seen
+        return
+    # The hidden states that a model returns are those of all layers, and not every model's last ones are normed.
+    layer = model.get_output_embeddings()
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
