@@ -6,15 +6,14 @@ Read from YAML by `retouch_agents.training.reading`; built in Python, the same c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic.dataclasses import dataclass
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from retouch_agents.rllib.config import GRPOSettings
 from retouch_agents.rllib.objective import ALGORITHMS, Objective
@@ -33,45 +32,39 @@ RESERVED = frozenset({"model", "dry_run", "tensorboard", "wandb"})
 """Names inside a run's folder that no stage may have."""
 
 
-def _known(kind: str, name: str, names: Mapping[str, Any]) -> str:
+def _known(kind: str, name: str, names: Sequence[str]) -> str:
     if name in names:
         return name
     near = get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"should be {kind}: {', '.join(names)}{hint}")
+    raise ValueError(f"has {name!r} and should be {kind}: {', '.join(names)}{hint}")
 
 
 def _algorithm(name: str) -> str:
-    return _known("an algorithm", name, {"sft": None, **ALGORITHMS})
+    return _known("an algorithm", name, ["sft", *ALGORITHMS])
 
 
 def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """One number is both; a list, as YAML has it, is a pair."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _rl_option(options: dict[str, Any]) -> dict[str, Any]:
-    known = {**rl_options(), **{field.name: None for field in fields(Objective)}}
+    own = inspect.signature(GRPOSettings.training).parameters
+    names = {*own, *(field.name for field in fields(Objective)), "grad_clip"}
+    said = {"self", "kwargs", "model", "dtype", "chat_format", *(field.name for field in fields(RLStage))}
     for name in options:
-        _known("arguments of GRPOConfig.training", name, known)
+        _known("named as an argument of GRPOConfig.training", name, sorted(names - said))
     return options
 
 
 def _sft_option(options: dict[str, Any]) -> dict[str, Any]:
+    said = {"learning_rate", "dtype", *(field.name for field in fields(SFTStage))}
     for name in options:
-        _known("fields of SFTConfig", name, {field.name: None for field in fields(SFTConfig)})
+        _known("named as a field of SFTConfig", name, sorted({field.name for field in fields(SFTConfig)} - said))
     return options
-
-
-def rl_options() -> dict[str, inspect.Parameter]:
-    """What `GRPOConfig.training` and RLlib's own `training` take by name."""
-    found: dict[str, inspect.Parameter] = {}
-    for function in (GRPOSettings.training, AlgorithmConfig.training):
-        found |= {
-            name: parameter
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD and name != "self"
-        }
-    return found
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -194,7 +187,7 @@ class RLStage:
         algorithm: A row of docs/algorithms.md: ``"grpo"``, ``"dapo"``, ``"rloo"``, ….
         iterations: Iterations of sampling and updating.
         prompts_per_iteration: Tasks of an iteration.
-        group_size: Episodes of a task.
+        group_size: Episodes of a task; at least 2, or 1 with a critic (``algorithm: ppo``).
         max_new_tokens: Most tokens of an answer.
         temperature: Of sampling.
         lr: Learning rate at the start.
@@ -214,7 +207,7 @@ class RLStage:
     algorithm: Annotated[str, AfterValidator(_algorithm)] = "grpo"
     iterations: Count
     prompts_per_iteration: Count = 16
-    group_size: Annotated[int, Field(ge=2)] = 8
+    group_size: Count = 8
     max_new_tokens: Count = 128
     temperature: Positive = 1.0
     lr: Positive = 1e-6
@@ -229,6 +222,10 @@ class RLStage:
     keep_best: bool = False
     environment: dict[str, Any] = Field(default_factory=dict)
     options: Annotated[dict[str, Any], AfterValidator(_rl_option)] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.group_size < 2 and ALGORITHMS[self.algorithm]["advantage"] != "gae":
+            raise ValueError(f"has group_size 1; {self.algorithm} compares the episodes of a task, of which it needs 2")
 
     @property
     def length(self) -> int:
@@ -326,7 +323,10 @@ class TrainConfig:
         for name in self.stages:
             if name in taken:
                 raise ValueError(f"has a stage called {name!r}; this name means something else, choose another")
-            self.environment_of(name)
+            try:
+                self.environment_of(name)
+            except ValueError as error:
+                raise ValueError(f"stages.{name}.environment: {error}") from None
 
     def environment_of(self, stage: str) -> EnvironmentConfig:
         """The environment of a stage: the run's, with what the stage changes.
@@ -335,13 +335,15 @@ class TrainConfig:
             ConfigurationError: If it changes what there is not.
         """
         changes = self.stages[stage].environment
-        known = {field.name: None for field in fields(EnvironmentConfig)}
-        for name in changes:
-            try:
-                _known("arguments of the environment", name, known)
-            except ValueError as error:
-                raise ConfigurationError(f"stages.{stage}.environment: {name!r} {error}") from None
-        return replace(self.environment, **changes)
+        try:
+            for name in changes:
+                _known("named as a key of environment", name, [field.name for field in fields(EnvironmentConfig)])
+            return replace(self.environment, **changes)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            message = first["msg"].removeprefix("Input ")
+            raise ConfigurationError(f"{key} = {first['input']!r} {message}") from None
 
     def comparable(self) -> dict[str, Any]:
         """What has to be the same for a run to be resumed: all but where it runs, logs and lies."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +37,11 @@ _SECTIONS: Mapping[str, Any] = {
     "logging": LoggingConfig,
 }
 COMMAND_LINE = "command line"
+_CLEARER: Mapping[str, str] = {
+    "too_short": "should not be empty",
+    "string_pattern_mismatch": "should be lower-case letters, digits and underscores",
+}
+"""What pydantic says in words of its own."""
 
 
 @lru_cache
@@ -79,11 +84,11 @@ class Document:
     places: Mapping[KeyPath, str]
 
     def place(self, path: KeyPath) -> str:
-        """Where the value at `path`, or the nearest above it, stands."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.places:
-                return self.places[path[:length]]
-        return self.name
+        """Where the value at `path`, or the nearest above it, stands; and whether the command line changed it."""
+        known = [self.places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.places]
+        found = known[0] if known else self.name
+        inside = any(where == COMMAND_LINE and at[: len(path)] == path for at, where in self.places.items())
+        return f"{found} and {COMMAND_LINE}" if inside and found != COMMAND_LINE else found
 
 
 def read_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
@@ -172,12 +177,15 @@ def _describe(document: Document, error: Mapping[str, Any]) -> str:
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _fields_at(document, path[:-1])
         near = get_close_matches(str(path[-1]), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"{place}: unknown key {key}{hint} Known there: {', '.join(known)}"
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"{place}: unknown key {key}{hint}, expected one of {', '.join(known)}"
     if error["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{place}: {key} is missing"
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if error["type"] == "value_error" and is_dataclass(_type_at(document, path)):
+    if not path:
+        return f"{place}: {message}"
+    message = _CLEARER.get(error["type"], message)
+    if error["type"] == "value_error":
         return f"{place}: {key} {message}"
     return f"{place}: {key} = {_shown(error['input'])} {message}"
 

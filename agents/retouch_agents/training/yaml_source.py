@@ -20,7 +20,10 @@ Path = tuple[str | int, ...]
 _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WORDS: Mapping[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
-_TAG = "tag:yaml.org,2002:"
+_PLAIN = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
+)
+"""What YAML makes of values without a tag."""
 
 
 def read_yaml(text: str, name: str) -> tuple[Any, dict[Path, int]]:
@@ -46,7 +49,7 @@ def read_yaml(text: str, name: str) -> tuple[Any, dict[Path, int]]:
 def _value(node: Any, path: Path, lines: dict[Path, int], name: str) -> Any:
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
-    if not node.tag.startswith(_TAG):
+    if node.tag not in _PLAIN:
         raise ConfigurationError(f"{name}, line {line}: the tag {node.tag!r} is not plain data; leave it out.")
     if isinstance(node, yaml.ScalarNode):
         return plain(node.value) if node.style is None else node.value
