@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -16,7 +17,7 @@ from retouch_agents.encoding import Prompt
 from retouch_agents.finetuning import has_adapter
 from retouch_agents.generation import Completion, Generator, TransformersGenerator, placeholder_ids
 from retouch_agents.rllib.conversing import Chat
-from retouch_agents.serving import EndpointGenerator, EndpointSettings
+from retouch_agents.serving import EndpointGenerator, EndpointSettings, GenerationError
 from retouch_gym.errors import ConfigurationError
 
 GeneratorFactory: TypeAlias = Callable[[PreTrainedModel, Chat], Generator]
@@ -32,6 +33,10 @@ class Follower(Protocol):
 
     def follow(self, policy: PreTrainedModel) -> None:
         """Answer with the weights that the policy has now, from the next call on."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds elsewhere. Called when its runner stops."""
         ...
 
 
@@ -91,6 +96,15 @@ class ServedPolicy:
         before, self._folder = self._folder, folder
         if before is not None:
             before.cleanup()
+
+    def close(self) -> None:
+        """Take the adapter off the server, if that still answers, and its folder off the disk."""
+        with suppress(GenerationError):
+            self._endpoint.drop_adapter()
+        self._endpoint.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
 
 def make_generator(choice: GeneratorChoice, policy: PreTrainedModel, chat: Chat, *, max_rows: int) -> Generator:

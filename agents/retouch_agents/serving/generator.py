@@ -151,7 +151,17 @@ class EndpointGenerator:
         if not (path / "adapter_config.json").is_file():
             raise ConfigurationError(f"No adapter_config.json in {str(path)!r}; expected a folder saved by peft.")
         before, self.model = self.model, self._run(self._push(path, name))
-        if before not in (self.settings.model, name):
+        if before != self.settings.model:
+            self._run(self._unload(before))
+
+    def drop_adapter(self) -> None:
+        """Unload the adapter that was pushed last, if any, and answer with the model itself.
+
+        Raises:
+            GenerationError: If the server does not unload it.
+        """
+        before, self.model = self.model, self.settings.model
+        if before != self.settings.model:
             self._run(self._unload(before))
 
     def close(self) -> None:

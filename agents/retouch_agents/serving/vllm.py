@@ -73,7 +73,7 @@ class VLLMWire:
             at = _find(ids, block, start)
             if not block or at is None:
                 raise unusable(self._unlike(number, len(block), ids))
-            spans.append({"offset": at, "length": length})
+            spans.append({**place, "offset": at})
             start = at + length
         covered = {index for span in spans for index in range(span["offset"], span["offset"] + span["length"])}
         left = [index for index, token in enumerate(ids) if token in self.placeholders and index not in covered]
