@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from _policy_rewards import greedy_rewards, paired, sampled_rewards
 
 from retouch_agents.demo.config import MODEL_SIZE
-from retouch_agents.demo.evaluation import agent
 from retouch_agents.metrics_log import MetricsLog
 from retouch_agents.pipelines.edits import decided_pairs, sample_edits
 from retouch_agents.pipelines.pgrt import PGRTConfig, alternate, train_policy
@@ -33,11 +32,6 @@ from retouch_agents.sft import SFTConfig, SFTTrainer
 from retouch_agents.tiny import build_tiny
 from retouch_gym.datasets.base import get_dataset
 from retouch_gym.datasets.grammar import words
-from retouch_gym.evaluation.bootstrap import bootstrap_interval
-from retouch_gym.evaluation.evaluate import evaluate
-from retouch_gym.renderers.base import get_renderer
-from retouch_gym.rewards.base import get_reward
-from retouch_gym.testing import make_episode
 from retouch_gym.tools.iea import IEA
 from retouch_reward_models.grm import load_generalist
 from retouch_reward_models.training.accuracy import PairScores, score_pairs
@@ -150,31 +144,15 @@ def reward(out: Path, args: argparse.Namespace) -> None:
             )
             reinforce(out / "early", out / name, whole, metrics, lambda n, text: say(text))
     names = ("early", "grpo-judge", "grpo-rule", "grpo-random")
+    test = get_dataset("samples", **tasks("test", 2, args.test_tasks))
     found: dict[str, Any] = {}
     for how, measure in (("greedy", greedy_rewards), ("sampled", sampled_rewards)):
-        rows = {name: measure(out / name, args.test_tasks) for name in names}
+        rows = {name: measure(out / name, test) for name in names}
         found |= {f"{how} {name}": {"rule reward": float(values.mean())} for name, values in rows.items()}
         for better, worse in (("grpo-judge", "early"), ("grpo-judge", "grpo-random"), ("grpo-rule", "early")):
             found[f"{how} {better} - {worse}"] = paired(rows[better] - rows[worse])
     save(out / "reward.json", found)
     print(json.dumps(found, indent=1))
-
-
-def greedy_rewards(policy: Path, count: int) -> NDArray[np.float64]:
-    """The rule reward of a policy's likeliest answers to held-out tasks."""
-    test = get_dataset("samples", **tasks("test", 2, count))
-    return np.array([row.reward for row in evaluate(agent(policy), test, toolset=IEA, reward="edit").rows])
-
-
-def sampled_rewards(policy: Path, count: int, answers: int = 4) -> NDArray[np.float64]:
-    """The mean rule reward of answers drawn at temperature 1, what GRPO raises; −1 for one that cannot be read."""
-    test, rule, renderer = get_dataset("samples", **tasks("test", 2, count)), get_reward("edit"), get_renderer("native")
-    means = []
-    for task, recipes in sample_edits(policy, test, range(count), answers=answers, seed=11):
-        outputs = rule.score([make_episode(task, recipe, renderer) for recipe in recipes if not recipe.is_empty])
-        values = [output.value for output in outputs if output.value is not None]
-        means.append((sum(values) - (answers - len(values))) / answers)
-    return np.array(means)
 
 
 def pgrt(out: Path, args: argparse.Namespace) -> None:
@@ -245,11 +223,6 @@ def _short(entry: dict[str, float]) -> str:
     value = entry.get("accuracy", entry.get("mean", entry.get("rule reward")))
     ends = f" [{entry['low']:+.3f}, {entry['high']:+.3f}]" if "low" in entry else ""
     return f"{value:+.3f}{ends}" + (f" n={entry['pairs']}" if "pairs" in entry else "")
-
-
-def paired(differences: Any) -> dict[str, float]:
-    """Mean of paired differences with its 95% bootstrap interval."""
-    return {**bootstrap_interval(differences, resamples=2000)._asdict(), "n": len(differences)}
 
 
 def save(path: Path, found: dict[str, Any]) -> None:
