@@ -43,16 +43,13 @@ def split_evenly(examples: Sequence[Example], parts: int) -> list[list[Example]]
 def split_by_tokens(examples: Sequence[Example], most: int) -> list[list[Example]]:
     """The examples, by length, in micro-batches of at most `most` token positions, padding included.
 
-    Prompts are padded to the longest prompt of the micro-batch and answers to its longest answer, so one of n examples
-    takes n · (P + A) positions. An example that is longer than `most` goes alone.
+    A tight batch (see `retouch_agents.sft.examples.stack`) of n examples takes n times the longest. An example that is
+    longer than `most` goes alone.
     """
     parts: list[list[Example]] = []
-    prompt = answer = 0
     for example in sorted(examples, key=_length):
-        prompt, answer = max(prompt, len(example.prompt.input_ids)), max(answer, len(example.answer))
-        if not parts or (len(parts[-1]) + 1) * (prompt + answer) > most:
+        if not parts or (len(parts[-1]) + 1) * example.length > most:
             parts.append([])
-            prompt, answer = len(example.prompt.input_ids), len(example.answer)
         parts[-1].append(example)
     return parts
 

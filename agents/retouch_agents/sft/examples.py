@@ -62,13 +62,24 @@ class Example:
         return len(self.answer) + sum(end - start for start, end in self.earlier)
 
 
-def stack(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
-    """One padded batch; see `retouch_agents.encoding.collate`. ``completion_mask`` is True on learned tokens."""
-    batch = collate([example.prompt for example in examples], pad_id, [example.answer for example in examples])
-    width = max(len(example.prompt.input_ids) for example in examples)
+def stack(examples: Sequence[Example], pad_id: int, *, tight: bool = False) -> dict[str, torch.Tensor]:
+    """One padded batch, see `retouch_agents.encoding.collate`; ``completion_mask`` is True on learned tokens.
+
+    Args:
+        examples: B of them, with at most P tokens of a prompt, A of an answer and T of both.
+        pad_id: Token id of padding.
+        tight: Let all sequences end in the same column instead of all prompts: T columns and not P + A.
+    """
+    if tight:
+        batch = collate([example.prompt.then(example.answer) for example in examples], pad_id)
+        batch["completion_mask"] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+    else:
+        batch = collate([example.prompt for example in examples], pad_id, [example.answer for example in examples])
+    width = batch["input_ids"].shape[1] - (0 if tight else max(len(example.answer) for example in examples))
     for row, example in enumerate(examples):
-        offset = width - len(example.prompt.input_ids)
-        for start, end in example.earlier:
+        prompt = len(example.prompt.input_ids)
+        offset = width - (example.length if tight else prompt)
+        for start, end in [*example.earlier, (prompt, example.length)]:
             batch["completion_mask"][row, offset + start : offset + end] = True
     return batch
 

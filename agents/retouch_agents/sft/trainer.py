@@ -157,7 +157,8 @@ class SFTTrainer:
         return split_evenly(examples, self.config.micro_batches)
 
     def _stack(self, examples: list[Example]) -> dict[str, torch.Tensor]:
-        batch = stack(examples, self.chat.pad_id)
+        tight = bool(self.config.bucket or self.config.max_tokens_per_micro_batch)
+        batch = stack(examples, self.chat.pad_id, tight=tight)
         return {name: tensor.to(self.config.device) for name, tensor in batch.items()}
 
     def _validate(self) -> dict[str, float]:

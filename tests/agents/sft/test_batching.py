@@ -24,7 +24,7 @@ def names(examples: Iterable[Example]) -> Counter[int]:
 
 
 def positions(part: list[Example]) -> int:
-    return len(part) * (max(len(e.prompt.input_ids) for e in part) + max(len(e.answer) for e in part))
+    return len(part) * max(example.length for example in part)
 
 
 def test_a_window_has_the_same_examples_in_batches_of_like_length() -> None:

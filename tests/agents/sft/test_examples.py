@@ -48,19 +48,35 @@ def test_the_loss_of_a_conversation_is_the_sum_of_its_turns(
 ) -> None:
     model = load_model(base)
     whole = encode(chat, talks[0])
-    total = completion_loss(model, stack([whole], chat.pad_id), None, 1.0)
+    total = completion_loss(model, stack([whole], chat.pad_id), None, 1.0).detach()
     first = Example(chat.encode(talks[0][:1]), chat.answer(str(talks[0][1]["content"][0]["text"])))
     last = replace(whole, earlier=())
-    parts = [completion_loss(model, stack([turn], chat.pad_id), None, 1.0) for turn in (first, last)]
+    parts = [completion_loss(model, stack([turn], chat.pad_id), None, 1.0).detach() for turn in (first, last)]
     assert float(total) == pytest.approx(float(parts[0] + parts[1]), rel=1e-5)
 
 
 def test_conversations_of_any_turns_share_a_batch(base: Path, chat: ConversationFormat, talks: Demonstrations) -> None:
     model = load_model(base)
     examples = [encode(chat, talks[0]), encode(chat, list(talks[1])[:2]), encode(chat, talks[2])]
-    alone = sum(float(completion_loss(model, stack([one], chat.pad_id), None, 1.0)) for one in examples)
-    together = completion_loss(model, stack(examples, chat.pad_id), None, 1.0)
+    alone = sum(float(completion_loss(model, stack([one], chat.pad_id), None, 1.0).detach()) for one in examples)
+    together = completion_loss(model, stack(examples, chat.pad_id), None, 1.0).detach()
     assert float(together) == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mixed", "talks"])
+def test_a_tight_batch_is_the_same_in_fewer_columns(
+    base: Path, chat: ConversationFormat, kind: str, request: pytest.FixtureRequest
+) -> None:
+    model = load_model(base)
+    examples = [encode(chat, request.getfixturevalue(kind)[index]) for index in range(4)]
+    loose, tight = (stack(examples, chat.pad_id, tight=way) for way in (False, True))
+    assert tight["input_ids"].shape == (4, max(example.length for example in examples))
+    assert loose["input_ids"].shape[1] >= tight["input_ids"].shape[1]
+    for batch in (loose, tight):
+        learned_ids = batch["input_ids"][batch["completion_mask"]].tolist()
+        assert chat.tokenizer.decode(learned_ids) == "".join("".join(learned(chat, one)) for one in examples)
+    found, expected = (completion_loss(model, batch, None, 1.0).detach() for batch in (tight, loose))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_only_answer_tokens_carry_loss(
     batch = stack(examples, chat.pad_id)
     tokens = sum(example.learned for example in examples)
     labels = soft_labels(chat.tokenizer.convert_ids_to_tokens(range(len(chat.tokenizer))), 0.0)
-    expected = -all_log_probs(model, batch)[batch["completion_mask"][:, 1:]].mean()
+    expected = -all_log_probs(model, batch)[batch["completion_mask"][:, 1:]].mean().detach()
     assert int(batch["completion_mask"].sum()) == tokens
     for target in (labels, None):
         assert torch.allclose(completion_loss(model, batch, target, tokens), expected, atol=1e-5)
