@@ -3,9 +3,9 @@
     python benchmarks/algorithms.py --seeds 0            # supervised start, a run of each, a table and a picture
     python benchmarks/algorithms.py --only ppo grpo --iterations 200
 
-Every run starts from the same supervised policy and draws as many answers, at the same learning rate; what the rows of
-`retouch_agents.rllib.objective.ALGORITHMS` say is all that differs. Held-out: other photos (the samples' test split). The
-reward is the edit reward R = .7L + .3U. Everything is written below --out; what is there is not done again.
+Every run starts from the same supervised policy and draws as many answers, at the same learning rate; what the rows
+of `retouch_agents.rllib.objective.ALGORITHMS` say is all that differs. Held-out: other photos (the samples' test
+split). The reward is the edit reward R = .7L + .3U. Everything is written below --out; what is there is not done again.
 """
 
 from __future__ import annotations
