@@ -14,9 +14,6 @@ from judge import tasks
 STAGES = ("generation", "reward", "learning", "rest")
 """What an iteration's seconds are split into; `rest` is prompts, weights and bookkeeping."""
 
-Seconds = tuple[float, float]
-"""By the wall's clock, and used of the processor by this process (all its threads)."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -82,60 +79,48 @@ class Run:
 
 
 class Clock:
-    """Seconds of every iteration and of its stages, by the wall's clock and of this process's use of the processor.
-
-    On a machine that is busy the second tells more, for a run with one thread and no other processes.
+    """Seconds of every iteration and of its stages.
 
     Attributes:
-        iterations: (wall, processor) of whole iterations.
-        stages: Name of the stage to (wall, processor) in every iteration.
+        seconds: Of whole iterations, by the wall's clock.
+        processor: What this process, all its threads together, used of the processor in them: on a busy machine it
+            tells more, for a run with one thread and no other processes.
+        stages: Name of the stage to its seconds in every iteration, by the wall's clock.
     """
 
     def __init__(self) -> None:
-        self.iterations: list[Seconds] = []
-        self.stages: dict[str, list[Seconds]] = {}
+        self.seconds: list[float] = []
+        self.processor: list[float] = []
+        self.stages: dict[str, list[float]] = {}
         self.start()
 
     def start(self) -> None:
         """An iteration begins."""
-        self._open: dict[str, Seconds] = {}
-        self._began = now()
+        self._open: dict[str, float] = {}
+        self._began = time.perf_counter(), time.process_time()
 
-    def add(self, stage: str, seconds: Seconds) -> None:
+    def add(self, stage: str, seconds: float) -> None:
         """Count seconds of the iteration that is running towards a stage."""
-        wall, processor = self._open.get(stage, (0.0, 0.0))
-        self._open[stage] = (wall + seconds[0], processor + seconds[1])
+        self._open[stage] = self._open.get(stage, 0.0) + seconds
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function; what it takes counts towards a stage."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            began = now()
+            began = time.perf_counter()
             result = function(*args, **kwargs)
-            self.add(stage, since(began))
+            self.add(stage, time.perf_counter() - began)
             return result
 
         return wrapped
 
     def stop(self) -> None:
         """The iteration is over; what no stage took is `rest`."""
-        whole = since(self._began)
-        self.iterations.append(whole)
-        stages = list(self._open.values())
-        self.add("rest", (whole[0] - sum(wall for wall, _ in stages), whole[1] - sum(used for _, used in stages)))
+        self.seconds.append(time.perf_counter() - self._began[0])
+        self.processor.append(time.process_time() - self._began[1])
+        self.add("rest", self.seconds[-1] - sum(self._open.values()))
         for stage, seconds in self._open.items():
             self.stages.setdefault(stage, []).append(seconds)
-
-
-def now() -> Seconds:
-    """The clocks."""
-    return time.perf_counter(), time.process_time()
-
-
-def since(began: Seconds) -> Seconds:
-    """Seconds that have gone by on both clocks."""
-    wall, processor = now()
-    return wall - began[0], processor - began[1]
 
 
 def save_result(run: Run, clock: Clock, rewards: list[float], lengths: list[float], threads: int) -> None:
@@ -150,7 +135,8 @@ def save_result(run: Run, clock: Clock, rewards: list[float], lengths: list[floa
     """
     found = {
         "run": asdict(run),
-        "iterations": clock.iterations,
+        "seconds": clock.seconds,
+        "processor": clock.processor,
         "stages": clock.stages,
         "reward": rewards,
         "length": lengths,

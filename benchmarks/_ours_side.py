@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 from _grpo_run import Clock, Run, save_result
 
-from retouch_agents.generation import TransformersGenerator
 from retouch_agents.rllib import GRPOConfig
 from retouch_agents.rllib.cluster import start_ray
 from retouch_agents.rllib.grpo import GRPO
-from retouch_agents.rllib.playing import Together
 
 
 def algorithm_of(run: Run) -> GRPO:
@@ -48,16 +46,17 @@ def train(run: Run) -> None:
     torch.set_num_threads(run.threads)
     start_ray(num_cpus=max(2, run.processes + 1))
     clock = Clock()
-    GRPO._learn = clock.timed("learning", GRPO._learn)  # type: ignore[method-assign]
-    if run.processes == 0:  # remote runners do this elsewhere
-        TransformersGenerator.generate = clock.timed("generation", TransformersGenerator.generate)  # type: ignore[method-assign]
-        Together.play = clock.timed("reward", Together.play)  # type: ignore[method-assign]
     algorithm = algorithm_of(run)
     rewards, lengths = [], []
     try:
         for _ in range(run.iterations):
             clock.start()
             found = algorithm.train()["grpo"]
+            # The parts of sampling are added up over runners, which work side by side.
+            share = 1.0 / max(1, run.processes)
+            clock.add("generation", share * found["generate_seconds"])
+            clock.add("reward", share * found["play_seconds"])
+            clock.add("learning", found["learn_seconds"])
             clock.stop()
             rewards.append(float(found["reward_mean"]))
             lengths.append(float(found["response_length"]))

@@ -8,13 +8,14 @@ plays all answers in one batch.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _grpo_run import Clock, Run, now, save_result, since
+from _grpo_run import Clock, Run, save_result
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -111,7 +112,7 @@ class Timing(TrainerCallback):
         self.clock = Clock()
         self.rewards: list[float] = []
         self.lengths: list[float] = []
-        self._prepared = now()
+        self._prepared = 0.0
 
     def attach(self, trainer: GRPOTrainer) -> None:
         """Wrap the methods whose seconds are wanted."""
@@ -127,7 +128,7 @@ class Timing(TrainerCallback):
 
         def preparing(*args: Any, **kwargs: Any) -> Any:
             inputs = prepare(*args, **kwargs)
-            self._prepared = now()
+            self._prepared = time.perf_counter()
             return inputs
 
         trainer._get_per_token_logps_and_entropies, trainer._prepare_inputs = scoring, preparing
@@ -139,7 +140,7 @@ class Timing(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After the last optimiser step on the answers of an iteration, the next iteration begins."""
-        self.clock.add("learning", since(self._prepared))
+        self.clock.add("learning", time.perf_counter() - self._prepared)
         if state.global_step % self.run.updates == 0:
             self.clock.stop()
             metrics = self.trainer._metrics["train"]

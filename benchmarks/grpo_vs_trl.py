@@ -122,17 +122,21 @@ def load(folder: Path) -> Result:
     return found
 
 
-def rate(result: Result, clock: int = 0) -> float:
-    """Answers per second over the iterations that are timed, the whole iteration counted: median iteration."""
+def rate(result: Result, clock: str = "seconds") -> float:
+    """Answers per second over the iterations that are timed, the whole iteration counted: median iteration.
+
+    Args:
+        result: Of a run.
+        clock: ``"seconds"`` by the wall's clock, ``"processor"`` by what the process used of the processor.
+    """
     run = Run(**result["run"])
-    return run.answers / statistics.median(seconds[clock] for seconds in result["iterations"][run.warm_up :])
+    return run.answers / statistics.median(result[clock][run.warm_up :])
 
 
-def stages(result: Result, clock: int = 0) -> dict[str, float]:
+def stages(result: Result) -> dict[str, float]:
     """Median seconds of each stage of an iteration."""
     first = result["run"]["warm_up"]
-    times = result["stages"]
-    return {name: statistics.median(row[clock] for row in times[name][first:]) for name in STAGES if name in times}
+    return {name: statistics.median(result["stages"][name][first:]) for name in STAGES}
 
 
 def measure(out: Path, seed: int, count: int) -> dict[str, dict[str, list[float]]]:
@@ -153,15 +157,18 @@ def measure(out: Path, seed: int, count: int) -> dict[str, dict[str, list[float]
 def speed_report(out: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Answers per second of every seed and variant."""
     found: dict[str, Any] = {"seeds": {}, "variants": {}}
-    print("\nanswers per second, 1 thread, KL .04, 2 updates\nseed     ours      TRL   ours / TRL")
+    print("\nanswers per second, 1 thread, KL .04, 2 updates; in brackets per second that the processor was used")
+    print("seed               ours                TRL   ours / TRL")
     for seed in seeds:
         results = {side: load(out / f"seed-{seed}" / side) for side in SIDES}
         rates = {side: rate(result) for side, result in results.items()}
-        ratio = rates["ours"] / rates["trl"]
+        used = {side: rate(result, "processor") for side, result in results.items()}
+        ratios = [one["ours"] / one["trl"] for one in (rates, used)]
         spent = {side: stages(result) for side, result in results.items()}
         lengths = {side: float(np.mean(result["length"])) for side, result in results.items()}
-        found["seeds"][seed] = {**rates, "ratio": ratio, "stages": spent, "length": lengths}
-        print(f"{seed:4d} {rates['ours']:8.1f} {rates['trl']:8.1f} {ratio:9.2f}×")
+        found["seeds"][seed] = {"rates": rates, "processor": used, "ratios": ratios, "stages": spent, "length": lengths}
+        shown = [f"{rates[side]:8.1f} ({used[side]:6.1f})" for side in SIDES]
+        print(f"{seed:4d} {shown[0]:>18} {shown[1]:>18} {ratios[0]:7.2f}× ({ratios[1]:.2f}×)")
     print("\nseconds of a stage, median over iterations, then over seeds\n" + " " * 12 + "ours      TRL   TRL / ours")
     for stage in STAGES:
         ours, theirs = (
