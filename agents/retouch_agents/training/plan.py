@@ -180,6 +180,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     if config.description:
         console.print(Text(config.description, style="italic"))
     console.print(_model_line(plan))
+    console.print(Text(f"Output: {config.output}"), soft_wrap=True)
     console.print(_stages_table(plan))
     if plan.shape is not None:
         console.print(_memory_table(plan))
@@ -201,12 +202,12 @@ def _model_line(plan: Plan) -> Text:
 
 def _stages_table(plan: Plan) -> Table:
     table = Table(title="Stages")
-    for header, side in (("stage", "left"), ("work", "left"), ("samples", "right"), ("tokens", "right")):
-        table.add_column(header, justify=side)  # type: ignore[arg-type]  # one of rich's own words
-    table.add_column("model written to")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("work", no_wrap=True)
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("tokens", justify="right", no_wrap=True)
     for stage in plan.stages:
-        folder = plan.config.output / stage.name
-        table.add_row(stage.name, stage.work, f"{stage.samples:,}", stage.tokens, str(folder))
+        table.add_row(stage.name, stage.work, f"{stage.samples:,}", stage.tokens)
     return table
 
 
@@ -227,6 +228,6 @@ def _memory_table(plan: Plan) -> Table:
 
 def _sample_panel(sample: Sample) -> Panel:
     how = "counted" if sample.measured else "estimated, as the model's processor is not on this machine"
-    shape = "" if sample.photo is None else f" · photo {sample.photo.shape[1]}×{sample.photo.shape[0]}"
-    title = f"First task {sample.task_id} · prompt of {sample.size.tokens} tokens ({how}){shape}"
-    return Panel(Text(f"Request: {sample.instruction}\n\n{sample.text}"), title=Text(title), title_align="left")
+    shape = "" if sample.photo is None else f", photo of {sample.photo.shape[1]}×{sample.photo.shape[0]} pixels"
+    head = f"Prompt of {sample.size.tokens} tokens ({how}){shape}\nRequest: {sample.instruction}"
+    return Panel(Text(f"{head}\n\n{sample.text.rstrip()}"), title=Text(f"Task {sample.task_id}"), title_align="left")

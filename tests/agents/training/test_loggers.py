@@ -88,7 +88,5 @@ def test_wandb_keeps_its_run_when_a_run_goes_on(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
 def test_a_logger_that_is_not_installed_names_its_extra() -> None:
     check_logging(LoggingConfig())
-    with pytest.raises(
-        ConfigurationError, match=r"pip install 'retouch-gym\[wandb\]', or .*wandb=off"
-    ):
+    with pytest.raises(ConfigurationError, match=r"pip install 'retouch-gym\[wandb\]', or .*wandb=off"):
         check_logging(LoggingConfig(wandb="offline"))
