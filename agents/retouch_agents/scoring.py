@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from retouch_agents.encoding import Prompt, batch_features, collate, join_features
+from retouch_agents.finetuning import recomputation, recomputes
 from retouch_agents.generation import distribution, encode_prompts, extend, token_positions
 
 
@@ -64,6 +65,9 @@ def score(
 ) -> Scores:
     """Score N continuations, encoding each prompt once. Differentiable.
 
+    Where a gradient is wanted of a model with gradient checkpointing, which knows no cache, whole rows are passed: each
+    continuation encodes its prompt again.
+
     Args:
         model: The model.
         prompts: Distinct prompts.
@@ -78,24 +82,28 @@ def score(
     given = [one if isinstance(one, Continuation) else Continuation.of(one) for one in continuations]
     width = max(len(one.sampled) for one in given)
     ids, present, sampled = _padded(given, width, pad_id, model.device)
+    pieces = [prompts[row] for row in rows]
     with _watched(model, states) as seen:
-        prefix = encode_prompts(model, prompts, pad_id).select(torch.tensor(list(rows), device=model.device))
-        logits = prefix.logits[:, None]
-        if width > 1:
-            position, photos = prefix.next_position, None
-            if any(one.tokens.features for one in given):
-                position = _positions(model, [prompts[row] for row in rows], given, pad_id)[..., -width:-1]
-                features = batch_features([one.tokens.features for one in given])
-                photos = {name: torch.from_numpy(array).to(model.device) for name, array in features.items()}
-            rest = extend(model, prefix, ids[:, :-1], present[:, :-1].long(), position, photos)
-            logits = torch.cat([logits, rest], dim=1)
+        if recomputes(model):
+            logits = _whole_rows(model, pieces, given, width, pad_id)
+        else:
+            prefix = encode_prompts(model, prompts, pad_id).select(torch.tensor(list(rows), device=model.device))
+            logits = prefix.logits[:, None]
+            if width > 1:
+                position, photos = prefix.next_position, None
+                if any(one.tokens.features for one in given):
+                    position = _positions(model, pieces, given, pad_id)[..., -width:-1]
+                    features = batch_features([one.tokens.features for one in given])
+                    photos = {name: torch.from_numpy(array).to(model.device) for name, array in features.items()}
+                rest = extend(model, prefix, ids[:, :-1], present[:, :-1].long(), position, photos)
+                logits = torch.cat([logits, rest], dim=1)
     logs = distribution(logits, temperature, suppressed)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = -(logs.exp() * logs).sum(dim=-1)
     found = None
     if states:
-        first = seen[0][:, -1:][list(rows)]
-        found = torch.cat([first, *seen[1:]], dim=1)
+        whole = recomputes(model)
+        found = seen[0][:, -width - 1 : -1] if whole else torch.cat([seen[0][:, -1:][list(rows)], *seen[1:]], dim=1)
     return Scores(logs.gather(-1, ids[..., None])[..., 0], entropy, sampled, found)
 
 
@@ -114,28 +122,54 @@ def _padded(
     return torch.from_numpy(ids).to(device), torch.from_numpy(present).to(device), torch.from_numpy(sampled).to(device)
 
 
+def _whole_rows(
+    model: PreTrainedModel, prompts: Sequence[Prompt], given: Sequence[Continuation], width: int, pad_id: int
+) -> torch.Tensor:
+    """Logits of every token of the continuations, (N, C, V), without a cache."""
+    batch = _rows(prompts, given, pad_id)
+    features = batch_features([prompt.joined(one.tokens).features for prompt, one in zip(prompts, given, strict=True)])
+    batch |= {name: torch.from_numpy(array) for name, array in features.items()}
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    with recomputation(model):
+        output = model(
+            **batch,
+            position_ids=token_positions(model, batch),
+            use_cache=False,
+            logits_to_keep=width + 1,
+            return_dict=True,
+        )
+    logits: torch.Tensor = output.logits[:, -width - 1 : -1]
+    return logits
+
+
 def _positions(
     model: PreTrainedModel, prompts: Sequence[Prompt], given: Sequence[Continuation], pad_id: int
 ) -> torch.Tensor:
     """Rotary positions of prompts and what follows them, (N, P + C) or (3, N, P + C): photos take fewer than tokens."""
-    pairs = list(zip(prompts, given, strict=True))
-    batch = collate(
-        [Prompt(one.input_ids, {}, one.token_features) for one in prompts],
-        pad_id,
-        [one.tokens.input_ids for one in given],
-    )
-    start = max(len(one.input_ids) for one in prompts)
-    for row, one in enumerate(given):
-        for name, array in one.tokens.token_features.items():
-            batch[name][row, start : start + len(array)] = torch.from_numpy(array)
+    batch = _rows(prompts, given, pad_id)
     grids = [
         {"image_grid_thw": array}
-        for prompt, one in pairs
+        for prompt, one in zip(prompts, given, strict=True)
         for array in (prompt.features.get("image_grid_thw"), one.tokens.features.get("image_grid_thw"))
         if array is not None
     ]
     batch |= {name: torch.from_numpy(array) for name, array in join_features(grids).items()}
     return token_positions(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+
+
+def _rows(prompts: Sequence[Prompt], given: Sequence[Continuation], pad_id: int) -> dict[str, torch.Tensor]:
+    """The tokens of prompts and what follows them, (N, P + C), without photos."""
+    batch = collate(
+        [Prompt(one.input_ids, {}, one.token_features) for one in prompts],
+        pad_id,
+        [one.tokens.input_ids for one in given],
+    )
+    del batch["completion_mask"]
+    start = max(len(one.input_ids) for one in prompts)
+    for row, one in enumerate(given):
+        for name, array in one.tokens.token_features.items():
+            batch[name][row, start : start + len(array)] = torch.from_numpy(array)
+    return batch
 
 
 @contextmanager

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
+import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.util.debug import log_once
 
+from retouch_agents.finetuning import FineTuning, check_attention
 from retouch_agents.rllib.conversing import Chat
 from retouch_agents.rllib.env_runner import RetouchEnvRunner
 from retouch_agents.rllib.learner import GRPOLearner
 from retouch_agents.rllib.objective import Objective, algorithm_options
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_gym.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 ChatFactory = Callable[[str, gymnasium.Env[Any, Any]], Chat]
 """From the model's folder and the environment to the chat format between them; has to be picklable."""
@@ -48,6 +53,7 @@ class GRPOSettings(AlgorithmConfig):
         self.reference_path: str | None = None
         self.chat_format: ChatFactory | None = None
         self.dtype: Literal["float32", "bfloat16"] = "float32"
+        self.tuning = FineTuning()
         self.group_size = 8
         self.prompts_per_iteration = 16
         self.max_new_tokens = 128
@@ -87,6 +93,7 @@ class GRPOSettings(AlgorithmConfig):
         reference: str | Path | Any = NotProvided,
         chat_format: ChatFactory | Any = NotProvided,
         dtype: Literal["float32", "bfloat16"] | Any = NotProvided,
+        tuning: FineTuning | Mapping[str, Any] | Any = NotProvided,
         group_size: int | Any = NotProvided,
         prompts_per_iteration: int | Any = NotProvided,
         max_new_tokens: int | Any = NotProvided,
@@ -107,6 +114,8 @@ class GRPOSettings(AlgorithmConfig):
             reference: Folder or id of the model that the KL penalty holds the policy to. Default: `model`.
             chat_format: From (model, environment) to the chat format between them. Default: `ChatFormat`.
             dtype: Type of the weights, in runners and learner.
+            tuning: What of the model is trained: all of it (the default), an adapter, all but the vision tower; a
+                `FineTuning` or a mapping of its fields. Of an adapter, nothing else travels to the runners.
             group_size: G, episodes per task; at least 2, or 1 with a critic.
             prompts_per_iteration: Prompts per iteration, over all runners together.
             max_new_tokens: Most tokens of an answer.
@@ -133,6 +142,7 @@ class GRPOSettings(AlgorithmConfig):
             "reference_path": reference if reference in (NotProvided, None) else str(reference),
             "chat_format": chat_format,
             "dtype": dtype,
+            "tuning": FineTuning(**tuning) if isinstance(tuning, Mapping) else tuning,
             "group_size": group_size,
             "prompts_per_iteration": prompts_per_iteration,
             "max_new_tokens": max_new_tokens,
@@ -211,6 +221,12 @@ class GRPOSettings(AlgorithmConfig):
             )
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigurationError(f"dtype = {self.dtype!r} should be 'float32' or 'bfloat16'.")
+        check_attention(self.tuning.attention, getattr(torch, self.dtype))
+        if self.dtype == "bfloat16" and not self.tuning.lora and log_once("grpo_bfloat16_without_adapter"):
+            logger.warning(
+                "dtype = 'bfloat16' without an adapter: steps of a small learning rate round to nothing (2%% of the "
+                "weights move at 1e-6). Train an adapter, tuning=FineTuning(lora_rank=…), whose weights are float32."
+            )
         if self.evaluation_interval:
             raise ConfigurationError("evaluation_interval is not supported; export the policy and evaluate that.")
 
@@ -221,6 +237,7 @@ class GRPOSettings(AlgorithmConfig):
             "reference": (self.reference_path or self.model_path) if self.kl_coeff > 0 else None,
             "temperature": self.temperature,
             "dtype": self.dtype,
+            "tuning": asdict(self.tuning),
             "value_head": self.objective.critic,
             "entropy_gradient": self.objective.entropy_coeff > 0,
         }

@@ -24,8 +24,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from retouch_agents.checkpoints import copy_notes
-from retouch_agents.models import load_model, load_processor
+from retouch_agents.finetuning import load_trainable_state
+from retouch_agents.models import load_policy, save_policy
 from retouch_agents.rllib.config import GRPOSettings
 from retouch_agents.rllib.dynamic_sampling import Drawn, draw
 from retouch_agents.rllib.learner import LEARNER_METRICS, train_batch
@@ -283,11 +283,12 @@ class GRPO(Algorithm):
         self._weights_version += 1
         self._push_weights()
 
-    def export_policy(self, folder: str | Path) -> Path:
-        """Write the policy as an ordinary model folder, with processor and prompt template.
+    def export_policy(self, folder: str | Path, *, merge: bool = False) -> Path:
+        """Write the policy as an ordinary model folder, or an adapter's, with processor and prompt template.
 
         Args:
-            folder: Where to write; opens with `from_pretrained`, and as `training(model=folder)`.
+            folder: Where to write; opens as `training(model=folder)`. See `retouch_agents.models.save_policy`.
+            merge: Write an ordinary folder, that opens with `from_pretrained`, where an adapter is trained too.
 
         Returns:
             The folder.
@@ -296,14 +297,11 @@ class GRPO(Algorithm):
             components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
         )[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
         source = str(self.config.model_path)
-        model = load_model(source, dtype=getattr(torch, self.config.dtype))
-        model.load_state_dict({name.removeprefix("policy."): torch.from_numpy(w) for name, w in weights.items()})
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(target)
-        load_processor(source).save_pretrained(str(target))
-        copy_notes(Path(source), target)
-        return target
+        model = load_policy(source, self.config.tuning, dtype=getattr(torch, self.config.dtype))
+        load_trainable_state(
+            model, {name.removeprefix("policy."): torch.from_numpy(array) for name, array in weights.items()}
+        )
+        return save_policy(model, source, folder, merge=merge)
 
 
 class GRPOConfig(GRPOSettings):

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from transformers import PreTrainedModel
 
 from retouch_agents.errors import ModelError
+from retouch_agents.finetuning import FineTuning, load_trainable_state, reference_of, trainable_state
 from retouch_agents.generation import placeholder_ids
-from retouch_agents.models import load_model
+from retouch_agents.models import load_model, load_policy
 from retouch_agents.rllib.episodes import Episode, answers_of, episodes_of
 from retouch_agents.rllib.rollouts import Rollout
 from retouch_agents.scoring import Scores, score
 
 ROLLOUTS = "rollouts"
 """Column of a train batch: an object array of `Rollout`."""
+
+_POLICY = "policy."
 
 _KEPT = 16384
 """Answers whose reference scores are kept: more than an iteration has, and small beside the model."""
@@ -28,12 +34,13 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
     """A policy that answers prompts, the reference that the KL penalty holds it to, and the critic of PPO.
 
     `model_config` has ``model`` and ``reference`` (folder or id; no reference if None), ``temperature``, ``dtype``,
-    and optionally ``value_head`` and ``entropy_gradient`` (bool). Runners build it with `inference_only` and have
-    neither reference nor value head.
+    and optionally ``value_head`` and ``entropy_gradient`` (bool) and ``tuning`` (the fields of `FineTuning`). Runners
+    build it with `inference_only` and have neither reference nor value head.
 
     Attributes:
         policy: The model that is trained.
-        reference: The frozen model; absent on runners and without a KL penalty.
+        reference: The frozen model; absent on runners, without a KL penalty, and where an adapter is trained: there
+            the policy without it is the reference.
         value_head: V(s) = w · h + b of what the policy's output layer sees before the first token of an answer,
             float32; absent without PPO. Begins at 0.
     """
@@ -48,11 +55,14 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         settings: Mapping[str, Any] = self.model_config
         dtype = getattr(torch, settings["dtype"])
         self.temperature = float(settings["temperature"])
-        self.policy = load_model(settings["model"], dtype=dtype)
+        tuning = FineTuning(**settings.get("tuning", {}))
+        self.policy = load_policy(settings["model"], tuning, dtype=dtype)
         self.suppressed = placeholder_ids(self.policy)
         self.pad_id = _padding(self.policy)
-        if settings["reference"] is not None and not self.inference_only:
-            self.reference = load_model(settings["reference"], dtype=dtype).requires_grad_(False)
+        reference = None if self.inference_only else settings["reference"]
+        self.own_reference = tuning.lora and reference is not None and reference == settings["model"]
+        if reference is not None and not self.own_reference:
+            self.reference = load_model(reference, dtype=dtype, attention=tuning.attention).requires_grad_(False)
         self.entropy_gradient = bool(settings.get("entropy_gradient", False))
         if settings.get("value_head", False) and not self.inference_only:
             width = self.policy.get_output_embeddings().weight.shape[1]
@@ -85,7 +95,7 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         output = {"logprobs": found.logprobs, "entropy": found.entropy, "mask": found.mask}
         if critic and found.states is not None:
             output["values"] = self.value_head(found.states[:, 0].float())[:, 0]
-        if hasattr(self, "reference"):
+        if self.own_reference or hasattr(self, "reference"):
             output["ref_logprobs"] = self._reference_logprobs(rollouts, found.mask)
         return output
 
@@ -96,18 +106,28 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         keys = [(one.group, one.member, one.turn, one.token_ids.tobytes()) for one in rollouts]
         missing = [row for row, key in enumerate(keys) if key not in self._remembered]
         if missing:
-            with torch.no_grad():
-                fresh = self._score(self.reference, episodes_of([rollouts[row] for row in missing]))
+            with torch.no_grad(), self._reference() as reference:
+                fresh = self._score(reference, episodes_of([rollouts[row] for row in missing]))
             for row, logprobs, sampled in zip(missing, fresh.logprobs, fresh.mask, strict=True):
                 self._remembered[keys[row]] = logprobs[sampled]
         found = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         found[mask] = torch.cat([self._remembered[key] for key in keys])
         return found
 
+    def _reference(self) -> AbstractContextManager[PreTrainedModel]:
+        return reference_of(self.policy) if self.own_reference else nullcontext(self.reference)
+
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over weights."""
+        """Take over weights: of the policy all that are trained, of the rest those that are here.
+
+        Raises:
+            ModelError: If they are not those of this module's policy.
+        """
         self._remembered.clear()
-        super().set_state(dict(state))
+        tensors = convert_to_torch_tensor(dict(state))
+        mine = {name: tensor for name, tensor in tensors.items() if name.startswith(_POLICY)}
+        load_trainable_state(self.policy, {name.removeprefix(_POLICY): tensor for name, tensor in mine.items()})
+        self.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in mine}, strict=False)
 
     def _score(self, model: PreTrainedModel, pieces: Sequence[Episode], *, states: bool = False) -> Scores:
         """Score every answer of some episodes: a row for each, in the order that the rollouts were given in."""
@@ -134,14 +154,20 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Weights as NumPy arrays that own their memory; bfloat16, which NumPy lacks, as float32 (exact)."""
-        state = {
-            name: tensor.detach().cpu().float() if tensor.dtype == torch.bfloat16 else tensor.detach().cpu()
-            for name, tensor in self.state_dict().items()
-            if not (inference_only and name.startswith(("reference.", "value_head.")))
-        }
+        """What is trained of the policy, and reference and value head, as NumPy arrays that own their memory.
+
+        NumPy lacks bfloat16; it becomes float32, which is exact.
+        """
+        state = {f"{_POLICY}{name}": tensor for name, tensor in trainable_state(self.policy).items()}
+        if not inference_only:
+            state |= {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(_POLICY)}
         # RLlib's own version hands out views of the parameters, which the next update would change.
-        return {name: tensor.numpy().copy() for name, tensor in state.items()}
+        return {name: _array(tensor) for name, tensor in state.items()}
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    plain = tensor.detach().cpu()
+    return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy().copy()
 
 
 def _padding(model: PreTrainedModel) -> int:

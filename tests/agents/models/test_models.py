@@ -24,7 +24,7 @@ from retouch_gym.errors import ConfigurationError
 from retouch_gym.tools import IEA
 
 LORA = FineTuning(lora_rank=4, lora_alpha=8)
-ANSWERS = [np.array([5, 9, 12]), np.array([7, 3]), np.array([11, 6, 8, 4])]
+ANSWERS = [np.array([35, 39, 42]), np.array([37, 33]), np.array([41, 36, 38, 34])]
 
 
 def _prompts(folder: Path) -> tuple[list[Prompt], int]:
@@ -235,6 +235,45 @@ def test_an_adapter_is_float32_beside_bfloat16_weights(qwen: Path, tmp_path: Pat
     folder = save_policy(model, qwen, tmp_path)
     again = trainable_state(load_policy(folder, LORA, dtype=torch.bfloat16))
     assert all(torch.equal(tensor, again[name]) for name, tensor in trainable_state(model).items())
+
+
+def _gradients(family: Path, tuning: FineTuning) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of a score, and the bytes that were kept for the backward pass."""
+    model = load_policy(family, tuning).eval()
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        total = _score(model, family).sum()
+    total.backward()
+    assert not any(module.training for module in model.modules())
+    size = sum(storage.nbytes() for storage in kept.values())
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, size
+
+
+@pytest.mark.parametrize("lora", [0, 4], ids=["full", "lora"])
+def test_checkpointing_keeps_less_and_gives_the_same_gradients(family: Path, lora: int) -> None:
+    kept, memory = _gradients(family, FineTuning(lora_rank=lora))
+    computed, less = _gradients(family, FineTuning(lora_rank=lora, gradient_checkpointing=True))
+    assert set(kept) == set(computed)
+    largest = max(float(gradient.abs().max()) for gradient in kept.values())
+    for name, gradient in kept.items():
+        assert torch.allclose(gradient, computed[name], rtol=1e-3, atol=1e-6 * largest), name
+    assert less < 0.7 * memory
+
+
+def test_without_gradients_prompts_are_shared_as_ever(qwen: Path) -> None:
+    model = load_policy(qwen, FineTuning(gradient_checkpointing=True)).eval()
+    with torch.no_grad():
+        found = _score(model, qwen)
+    assert torch.equal(found, _score(load_policy(qwen).eval(), qwen).detach())
+    assert torch.allclose(found, _score(model, qwen).detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
