@@ -31,13 +31,14 @@ _ROLES = ("system", "user", "assistant", "\n")
 # any other character.
 _PATTERN = r'</?(?:think|answer)>|"[a-z_]+": |, (?=")|-?\d+| ?[a-z]+|\n|.'
 
-_CHAT_TEMPLATE = (
+CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+"""The turns of Qwen's chat template, without its system prompt and tools."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def build_tiny(
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.25, 0.25, 0.25],
     )
-    processor = TinyQwen3VLProcessor(images, tokenizer, chat_template=_CHAT_TEMPLATE)
+    processor = TinyQwen3VLProcessor(images, tokenizer, chat_template=CHAT_TEMPLATE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3VLForConditionalGeneration(_config(sizes, tokenizer))
