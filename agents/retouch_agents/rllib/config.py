@@ -18,9 +18,11 @@ from ray.util.debug import log_once
 from retouch_agents.finetuning import FineTuning, check_attention
 from retouch_agents.rllib.conversing import Chat
 from retouch_agents.rllib.env_runner import RetouchEnvRunner
+from retouch_agents.rllib.generators import GeneratorChoice
 from retouch_agents.rllib.learner import GRPOLearner
 from retouch_agents.rllib.objective import Objective, algorithm_options
 from retouch_agents.rllib.rl_module import ChatModule
+from retouch_agents.serving import EndpointSettings
 from retouch_gym.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class GRPOSettings(AlgorithmConfig):
         self.max_new_tokens = 128
         self.temperature = 1.0
         self.sampler_batch_size = 256
+        self.generator: GeneratorChoice = None
         self.num_updates = 1
         self.micro_batch_size: int | None = None
         self.dynamic_sampling = False
@@ -99,6 +102,7 @@ class GRPOSettings(AlgorithmConfig):
         max_new_tokens: int | Any = NotProvided,
         temperature: float | Any = NotProvided,
         sampler_batch_size: int | Any = NotProvided,
+        generator: GeneratorChoice | Any = NotProvided,
         num_updates: int | Any = NotProvided,
         micro_batch_size: int | Any | None = NotProvided,
         dynamic_sampling: bool | Any = NotProvided,
@@ -121,6 +125,9 @@ class GRPOSettings(AlgorithmConfig):
             max_new_tokens: Most tokens of an answer.
             temperature: Sampling temperature; probabilities in the loss are at this temperature too.
             sampler_batch_size: Most answers that a runner draws at a time.
+            generator: What runners sample with. None: the policy, with transformers. An `EndpointSettings`: a server,
+                which gets the policy's adapter (``docs/generation.md``). Otherwise a function of policy and chat
+                format that returns a `Generator`, and has to be picklable.
             num_updates: Passes over the answers of an iteration, in minibatches of `minibatch_size` (None: one step).
             micro_batch_size: Answers per backward pass; gradients add up. Changes memory, not the result.
             dynamic_sampling: Replace groups whose rewards agree by further tasks' (DAPO, arXiv 2503.14476).
@@ -148,6 +155,7 @@ class GRPOSettings(AlgorithmConfig):
             "max_new_tokens": max_new_tokens,
             "temperature": temperature,
             "sampler_batch_size": sampler_batch_size,
+            "generator": generator,
             "num_updates": num_updates,
             "micro_batch_size": micro_batch_size,
             "dynamic_sampling": dynamic_sampling,
@@ -221,6 +229,11 @@ class GRPOSettings(AlgorithmConfig):
             )
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigurationError(f"dtype = {self.dtype!r} should be 'float32' or 'bfloat16'.")
+        if isinstance(self.generator, EndpointSettings) and not self.tuning.lora:
+            raise ConfigurationError(
+                f"generator = a server at {self.generator.base_url}, which takes new weights as a low-rank adapter alone. "
+                "Train one, tuning=FineTuning(lora_rank=…), or leave out generator to sample in the runners."
+            )
         check_attention(self.tuning.attention, getattr(torch, self.dtype))
         if self.dtype == "bfloat16" and not self.tuning.lora and log_once("grpo_bfloat16_without_adapter"):
             logger.warning(

@@ -15,9 +15,10 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from retouch_agents.chat import ChatFormat, ConversationFormat
-from retouch_agents.generation import TransformersGenerator
+from retouch_agents.generation import Generator
 from retouch_agents.models import load_processor
 from retouch_agents.rllib.conversing import Chat, Drawing, converse
+from retouch_agents.rllib.generators import Follower, make_generator
 from retouch_agents.rllib.playing import player_of
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_agents.rllib.rollouts import GroupRequest, SampleResult
@@ -101,11 +102,8 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         self.module = spec.build()
         gpu = self.config.num_gpus_per_env_runner > 0 and torch.cuda.is_available()
         self.module.to("cuda" if gpu else "cpu")
-        self.generator = TransformersGenerator(
-            self.module.policy,
-            pad_id=self.chat.pad_id,
-            eos_ids=[self.chat.eos_id],
-            max_rows=self.config.sampler_batch_size,
+        self.generator: Generator = make_generator(
+            self.config.generator, self.module.policy, self.chat, max_rows=self.config.sampler_batch_size
         )
 
     def num_tasks(self) -> int:
@@ -161,6 +159,8 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         weights = state.get(COMPONENT_RL_MODULE)
         if weights is not None:
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+            if isinstance(self.generator, Follower):
+                self.generator.follow(self.module.policy)
             self.weights_version = int(state.get(WEIGHTS_VERSION, UNKNOWN_VERSION))
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
@@ -179,6 +179,8 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         return {}
 
     def stop(self) -> None:
-        """Close the environment."""
+        """Close the environment, and give back what a generator holds elsewhere."""
         if self.env is not None:
             self.env.close()
+        if isinstance(self.generator, Follower):
+            self.generator.close()
