@@ -4,7 +4,7 @@
     python benchmarks/gpu_grpo.py --shape tiny --device cpu    # the same steps at a size for a laptop
 
 Nothing is downloaded: the model is built from its published sizes (arXiv 2502.13923) and saved below --out (17 GB).
-Random weights seldom end an answer, so that every answer is as long as allowed: the work is that of the longest answers.
+Random weights seldom end an answer, so that every answer is as long as allowed: the work is that of the longest ones.
 Two copies of the weights are on the card, the sampler's and the learner's. Figures are written to benchmarks/results/
 under the card's name.
 
