@@ -231,8 +231,8 @@ class GRPOSettings(AlgorithmConfig):
             raise ConfigurationError(f"dtype = {self.dtype!r} should be 'float32' or 'bfloat16'.")
         if isinstance(self.generator, EndpointSettings) and not self.tuning.lora:
             raise ConfigurationError(
-                f"generator = a server at {self.generator.base_url}, which takes new weights as a low-rank adapter alone. "
-                "Train one, tuning=FineTuning(lora_rank=…), or leave out generator to sample in the runners."
+                f"generator = a server at {self.generator.base_url}, which takes new weights as a low-rank adapter "
+                "alone. Train one, tuning=FineTuning(lora_rank=…), or leave out generator to sample in the runners."
             )
         check_attention(self.tuning.attention, getattr(torch, self.dtype))
         if self.dtype == "bfloat16" and not self.tuning.lora and log_once("grpo_bfloat16_without_adapter"):
