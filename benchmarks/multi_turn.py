@@ -27,6 +27,7 @@ import transformers
 from _multi_turn_play import Agent, Played, Policy, Tamper, always, greyed, measuring, play, swapped
 from _unknown_response import RESPONSES, Demonstrated, env_options, vocabulary
 from numpy.typing import NDArray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from retouch_agents.checkpoints import swap_folder
 from retouch_agents.demo.report import Example, contact_sheet
@@ -45,6 +46,9 @@ TURNS = {"single": 1, "multi": 2}
 
 FRACTIONS = tuple(0.25 * step for step in range(-2, 9))
 """Shares of the requested amount among which the best single answer is sought, on training tasks."""
+
+SIZE = TinySize(image_side=32, hidden=64, layers=2, vision_hidden=48, vision_layers=1)
+"""Of both agents, .2 million parameters; a photo is 4 image tokens."""
 
 SHEET_ROWS = 8
 
@@ -70,34 +74,57 @@ class Settings:
     learning_rate: float
 
 
-def best_fraction() -> float:
+@dataclass(frozen=True)
+class Stage(GRPOStage):
+    """`GRPOStage` whose learning rate falls over as many answers for both agents: an episode may have several.
+
+    Args:
+        answers: Answers sampled in the whole stage.
+    """
+
+    answers: int = 0
+
+    def algorithm_config(self, model: Path) -> AlgorithmConfig:
+        """RLlib's config of the run."""
+        schedule = [[0, self.learning_rate], [self.answers, self.learning_rate / 10]]
+        return super().algorithm_config(model).training(lr=schedule)
+
+
+def best_fraction(path: Path) -> float:
     """The share of what the words ask for that earns most on training tasks, where the answer is the only one."""
-    options = env_options("train", 1, 200, seed=10_000)
-    means = [float(play(always(fraction), options).rewards.mean()) for fraction in FRACTIONS]
-    return FRACTIONS[int(np.argmax(means))]
+    if not path.is_file():
+        options = env_options("train", 1, 200, seed=10_000)
+        means = {fraction: float(play(always(fraction), options).rewards.mean()) for fraction in FRACTIONS}
+        path.write_text(json.dumps({"best": max(means, key=means.__getitem__), "means": means}), encoding="utf-8")
+    return float(json.loads(path.read_text(encoding="utf-8"))["best"])
 
 
 def train(out: Path, seed: int, settings: Settings, fraction: float) -> None:
     """Train both agents of a seed: the same start, as many supervised steps, as many sampled answers."""
     base, metrics = out / "base", MetricsLog(out / "metrics.jsonl")
     if not base.is_dir():
-        size = TinySize(image_side=32)
-        swap_folder(build_tiny(out / "base.new", IEA, vocabulary(), size=size, seed=seed), base)
+        swap_folder(build_tiny(out / "base.new", IEA, vocabulary(), size=SIZE, seed=seed), base)
     for name, turns in TURNS.items():
         options = env_options("train", turns, TRAIN_TASKS, seed)
         sft, grpo = out / f"{name}-sft", out / f"{name}-grpo"
         if not sft.is_dir():
             config = SFTConfig(
-                steps=settings.sft_steps, batch_size=settings.batch_size, number_sigma=0.0, checkpoint_every=200
+                steps=settings.sft_steps,
+                batch_size=settings.batch_size,
+                learning_rate=3e-3,
+                warmup=50,
+                number_sigma=0.0,
+                log_every=25,
+                checkpoint_every=50,
             )
             trainer = SFTTrainer(base, sft, Demonstrated(options, fraction), config)
             metrics.rewind(f"{name}-sft", trainer.step)
             for row in trainer.train():
                 metrics.append(f"{name}-sft", row)
-                if row["step"] % 100 == 0:
+                if row["step"] % 50 == 0:
                     say(f"seed {seed} {name} SFT step {row['step']} of {settings.sft_steps}: loss {row['loss']:.3f}")
         if settings.iterations and not grpo.is_dir():
-            stage = GRPOStage(
+            stage = Stage(
                 env_options("train", turns, TRAIN_TASKS, seed + 1000),
                 settings.iterations,
                 prompts_per_iteration=settings.answers // (settings.group_size * turns),
@@ -108,6 +135,7 @@ def train(out: Path, seed: int, settings: Settings, fraction: float) -> None:
                 env="Retouch/Chat-v0",
                 max_new_tokens=48,
                 name=f"{name}-grpo",
+                answers=settings.answers * settings.iterations,
             )
             reinforce(sft, grpo, stage, metrics, told(f"seed {seed} {name} GRPO", settings.iterations))
 
@@ -130,18 +158,13 @@ def measure(out: Path, seed: int, settings: Settings, fraction: float, split: An
         return found
     stages = ("sft", "grpo") if settings.iterations else ("sft",)
     last = stages[-1]
-    agents: dict[str, Policy] = {
-        f"{name}-{stage}": Agent(out / f"{name}-{stage}") for name in TURNS for stage in stages
-    }
+    trained = [(name, stage) for name in TURNS for stage in stages]
+    agents: dict[str, Policy] = {f"{name} {stage}": Agent(out / f"{name}-{stage}") for name, stage in trained}
     chosen: list[tuple[str, Policy, int, Tamper | None]] = [
         ("script: nothing", always(0.0), 1, None),
         ("script: best single answer", always(fraction), 1, None),
         ("script: try, measure, correct", measuring, 2, None),
-        *(
-            (f"{name} {stage}", agents[f"{name}-{stage}"], turns, None)
-            for name, turns in TURNS.items()
-            for stage in stages
-        ),
+        *((f"{name} {stage}", agents[f"{name} {stage}"], TURNS[name], None) for name, stage in trained),
         (f"multi {last}, photo greyed", agents[f"multi {last}"], 2, greyed),
         (f"multi {last}, photo swapped", agents[f"multi {last}"], 2, swapped),
         ("script: try, measure, correct, photo swapped", measuring, 2, swapped),
@@ -268,7 +291,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--tasks", type=int, default=480, help="held-out episodes")
-    parser.add_argument("--sft-steps", type=int, default=1500)
+    parser.add_argument("--sft-steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--iterations", type=int, default=60, help="of GRPO; 0: supervised fine-tuning alone")
     parser.add_argument("--answers", type=int, default=128, help="sampled in each iteration of GRPO")
@@ -282,7 +305,7 @@ def main() -> None:
         args.sft_steps, args.batch_size, args.iterations, args.answers, args.group_size, args.learning_rate
     )
     claim(args.out, settings)
-    fraction = best_fraction()
+    fraction = best_fraction(args.out / "single_answers.json")
     say(f"the best single answer sets {fraction:g} of what the words ask for (chosen on training tasks)")
     found = {}
     for seed in args.seeds:
