@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,10 @@ import ray
 from retouch_agents.finetuning import FineTuning
 from retouch_agents.rllib import GRPO, GRPOConfig, start_ray
 from retouch_agents.serving import EndpointGenerator, EndpointSettings
-from retouch_gym.datasets.base import Dataset
 from retouch_gym.errors import ConfigurationError
-from retouch_gym.tasks import Task
-from retouch_gym.types import Image
 from retouch_reward_models.backends import Backoff
 
 pytestmark = pytest.mark.ray
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A photo of random pixels around a level."""
-
-    seed: int
-    level: int
-
-    def load(self) -> Image:
-        rng = np.random.default_rng(self.seed)
-        return rng.integers(self.level - 40, self.level + 40, (48, 64, 3)).astype(np.uint8)
-
-
-class DarkPhotos(Dataset):
-    """Four photos that are too dark."""
-
-    name = "dark"
-    split = "train"
-
-    def __len__(self) -> int:
-        return 4
-
-    def id_of(self, index: int) -> str:
-        return f"dark-{index}"
-
-    def index_of(self, task_id: str) -> int:
-        return int(task_id.removeprefix("dark-"))
-
-    def __getitem__(self, index: int) -> Task:
-        return Task(self.id_of(index), Noise(index, 80), "make it brighter", reference=Noise(index, 120))
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +30,12 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def build(tiny_folder: Path, cluster: None) -> Iterator[Callable[..., GRPO]]:
-    """Builds algorithms on dark photos, with the runner in this process."""
+    """Builds algorithms on the sample photos."""
     built: list[GRPO] = []
 
-    def make(**training: Any) -> GRPO:
+    def make(max_turns: int = 1, **training: Any) -> GRPO:
         config = GRPOConfig().environment(
-            "Retouch/Retouch-v0", env_config={"dataset": DarkPhotos(), "reward": "rank", "max_turns": 1}
+            "Retouch/Retouch-v0", env_config={"dataset": "samples", "reward": "edit", "max_turns": max_turns}
         )
         config.training(
             model=tiny_folder,
@@ -122,6 +87,28 @@ def test_an_adapter_is_pushed_after_every_update(server: Any, build: Callable[..
     assert len(set(names)) == 3
     algo.stop()
     assert not server.adapters
+
+
+def test_several_turns(server: Any, build: Callable[..., GRPO]) -> None:
+    settings = EndpointSettings("tiny", server.url, backoff=Backoff(0.01, 0.05))
+    algo = build(
+        max_turns=2,
+        generator=settings,
+        tuning=FineTuning(lora_rank=4),
+        importance_cap=2.0,
+        group_size=2,
+        prompts_per_iteration=1,
+    )
+    numbers = algo.train()["grpo"]
+    assert numbers["turns_mean"] == 2.0
+    assert numbers["importance_max"] == pytest.approx(1.0, abs=1e-3)
+    # The next prompt goes on where the first and its answer ended.
+    first, *later = server.bodies("/inference/v1/generate")[-3:]
+    start = first["token_ids"]
+    assert len(later) == 2
+    for body in later:
+        assert body["token_ids"][: len(start)] == start
+        assert len(body["token_ids"]) > len(start)
 
 
 def test_full_weights_are_refused(server: Any, build: Callable[..., GRPO]) -> None:
