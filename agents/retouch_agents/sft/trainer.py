@@ -65,7 +65,7 @@ class SFTTrainer:
         self.output = Path(output)
         self.data = _single_turn(data)
         self.validation = None if validation is None else _single_turn(validation)
-        self.best = self.output.with_name(self.output.name + ".best")
+        self.best = recover_folder(self.output.with_name(self.output.name + ".best"))
         self.checkpoint = recover_folder(self.output.with_name(self.output.name + ".checkpoint"))
         resuming = (self.checkpoint / _STATE).is_file()
         self.model = load_policy(
