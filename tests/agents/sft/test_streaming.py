@@ -84,7 +84,7 @@ def test_examples_come_in_order_from_any_step_on_and_no_faster_than_used(
 
 def test_training_from_ray_gives_the_same_weights(base: Path, tmp_path: Path, cluster: None) -> None:
     rows = {}
-    for source, workers in (("torch", 0), ("ray", 2)):
+    for source, workers in (("torch", 0), ("ray", 1)):
         config = replace(CONFIG, source=source, workers=workers, bucket=2)
         rows[source] = list(SFTTrainer(base, tmp_path / source, ENV, config).train())
     assert [row["loss"] for row in rows["ray"]] == [row["loss"] for row in rows["torch"]]
