@@ -244,8 +244,8 @@ class _Run:
 
 def _learners_left(algorithm: GRPO) -> bool:
     """Whether every learner answers."""
-    replies = [reply.ok for reply in algorithm.learner_group.foreach_learner(lambda learner: None)]
-    return sum(replies) == max(1, algorithm.config.num_learners)
+    replies = [bool(reply.ok) for reply in algorithm.learner_group.foreach_learner(lambda learner: None)]
+    return sum(replies) == max(1, int(algorithm.config.num_learners))
 
 
 def _cores(config: Any) -> int:
@@ -253,5 +253,6 @@ def _cores(config: Any) -> int:
     per_learner = config.num_cpus_per_learner
     if per_learner == "auto":
         per_learner = 0 if config.num_gpus_per_learner else 1
-    runners = config.num_env_runners * config.num_cpus_per_env_runner
-    return max(2, math.ceil(1 + runners + config.num_learners * per_learner))
+    runners = float(config.num_env_runners * config.num_cpus_per_env_runner)
+    learners = float(config.num_learners * per_learner)
+    return max(2, math.ceil(1 + runners + learners))

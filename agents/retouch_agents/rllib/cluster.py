@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 from ray._private import ray_constants
+from ray._private.utils import read_ray_address
 
 from retouch_gym.errors import ConfigurationError
 
@@ -26,6 +28,7 @@ _WORKER_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 _LOCAL = "local"
+_PATIENCE_S = 5.0
 _AS_IMPORTED = (os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR), ray_constants.ENABLE_RAY_CLUSTER)
 
 
@@ -95,13 +98,19 @@ def running_ray(num_cpus: int | None = None, *, address: str | None = None) -> I
 
 
 def _join(address: str, runtime_env: dict[str, dict[str, str]], num_cpus: int | None) -> None:
+    place = _place(address)
     variable, switch = _AS_IMPORTED
     if variable is None:
         os.environ.pop(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, None)
     ray_constants.ENABLE_RAY_CLUSTER = switch
+    if place is not None and _on_loopback_alone(*place):
+        # Otherwise Ray would take 127.0.0.1 for this machine's address in its network.
+        ray_constants.ENABLE_RAY_CLUSTER = False
     try:
+        if place is not None:
+            socket.create_connection(place, timeout=_PATIENCE_S).close()
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise ConfigurationError(
             f"No Ray cluster could be joined at address = {address!r} ({error}). Expected 'auto' or 'host:port' on a "
             "machine of a running cluster (`ray start --head`), 'ray://host:port' from outside (needs ray[client] on "
@@ -110,3 +119,20 @@ def _join(address: str, runtime_env: dict[str, dict[str, str]], num_cpus: int | 
     found = float(ray.cluster_resources().get("CPU", 0.0))
     if num_cpus is not None and found < num_cpus:
         logger.warning("The cluster has %g cores now, %d are needed: training waits for the others.", found, num_cpus)
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Host and port of an address, to knock before Ray does, which takes minutes to give up; None if not known."""
+    known = read_ray_address() if address == "auto" else address.removeprefix("ray://")
+    host, _, port = (known or "").rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
+
+
+def _on_loopback_alone(host: str, port: int) -> bool:
+    if host not in ("127.0.0.1", "localhost"):
+        return False
+    try:
+        socket.create_connection((ray.util.get_node_ip_address(), port), timeout=_PATIENCE_S).close()
+    except OSError:
+        return True
+    return False

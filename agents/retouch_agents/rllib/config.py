@@ -66,6 +66,7 @@ class GRPOSettings(AlgorithmConfig):
         self.micro_batch_size: int | None = None
         self.dynamic_sampling = False
         self.max_extra_rounds = 3
+        self.max_staleness = 0
         self.max_turns = 32
         self.max_prompt_tokens: int | None = None
         for field in fields(Objective):
@@ -107,6 +108,7 @@ class GRPOSettings(AlgorithmConfig):
         micro_batch_size: int | Any | None = NotProvided,
         dynamic_sampling: bool | Any = NotProvided,
         max_extra_rounds: int | Any = NotProvided,
+        max_staleness: int | Any = NotProvided,
         max_turns: int | Any = NotProvided,
         max_prompt_tokens: int | Any | None = NotProvided,
         **kwargs: Any,
@@ -132,6 +134,9 @@ class GRPOSettings(AlgorithmConfig):
             micro_batch_size: Answers per backward pass; gradients add up. Changes memory, not the result.
             dynamic_sampling: Replace groups whose rewards agree by further tasks' (DAPO, arXiv 2503.14476).
             max_extra_rounds: How often in an iteration; then it learns from what it has.
+            max_staleness: 0: sample, then learn. k of 1 or more: remote runners draw the next k batches while the
+                learner updates, with weights at most k updates older than those that learn from them; correct for it
+                with `importance_cap`. See docs/scaling.md.
             max_turns: Most answers of an episode, for environments that would go on; ours end by themselves.
             max_prompt_tokens: Most tokens of a prompt, photos included. Longer conversations lose text, never a photo.
             kwargs: Those of `Objective` (``advantage``, ``normalise``, ``ratio``, ``clip``, ``kl_coeff``,
@@ -160,6 +165,7 @@ class GRPOSettings(AlgorithmConfig):
             "micro_batch_size": micro_batch_size,
             "dynamic_sampling": dynamic_sampling,
             "max_extra_rounds": max_extra_rounds,
+            "max_staleness": max_staleness,
             "max_turns": max_turns,
             "max_prompt_tokens": max_prompt_tokens,
         }
@@ -227,6 +233,7 @@ class GRPOSettings(AlgorithmConfig):
                 f"max_extra_rounds = {self.max_extra_rounds} should be at least 1; without extra rounds leave out "
                 "dynamic_sampling."
             )
+        self._check_staleness()
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigurationError(f"dtype = {self.dtype!r} should be 'float32' or 'bfloat16'.")
         if isinstance(self.generator, EndpointSettings) and not self.tuning.lora:
@@ -242,6 +249,20 @@ class GRPOSettings(AlgorithmConfig):
             )
         if self.evaluation_interval:
             raise ConfigurationError("evaluation_interval is not supported; export the policy and evaluate that.")
+
+    def _check_staleness(self) -> None:
+        stale = self.max_staleness
+        if stale < 0:
+            raise ConfigurationError(f"max_staleness = {stale} should be 0 or more.")
+        if stale and not self.num_env_runners:
+            raise ConfigurationError(
+                f"max_staleness = {stale} needs runners beside the learner; set env_runners(num_env_runners=1) or more."
+            )
+        if stale and self.dynamic_sampling:
+            raise ConfigurationError(
+                f"max_staleness = {stale} draws batches before it is known which groups teach; leave out it or "
+                "dynamic_sampling."
+            )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The chat model, with a reference if there is a KL penalty and a value head if there is a critic."""

@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from retouch_agents.finetuning import load_trainable_state
 from retouch_agents.models import load_policy, save_policy
+from retouch_agents.rllib.ahead import AheadSampler, Weights
 from retouch_agents.rllib.config import GRPOSettings
 from retouch_agents.rllib.dynamic_sampling import Drawn, draw
 from retouch_agents.rllib.learner import LEARNER_METRICS, train_batch
@@ -41,6 +42,8 @@ RESULTS = "grpo"
 """Key of the results of `train()` that holds what `GRPO` logs."""
 
 _DRAWN = "groups_drawn"
+_UPDATES = "updates"
+_AHEAD = "sampled_ahead"
 _PATIENCE = 3
 _REVIVAL_SECONDS = 120.0
 
@@ -71,6 +74,7 @@ class GRPO(Algorithm):
     | extra_groups, dropped_groups | of dynamic sampling |
     | tokens_per_second | sampled tokens per second of sampling |
     | sample_seconds, score_seconds, learn_seconds, sync_seconds | time spent on each |
+    | staleness_mean, staleness_max, wait_seconds | with `max_staleness`: updates since the weights that sampled; idle |
     | encode_seconds, generate_seconds, play_seconds | parts of sampling, added up over runners |
     """
 
@@ -79,6 +83,7 @@ class GRPO(Algorithm):
     env_runner_group: Any
     learner_group: Any
     metrics: Any
+    _ahead: AheadSampler | None = None
 
     @classmethod
     def get_default_config(cls) -> GRPOConfig:
@@ -90,6 +95,7 @@ class GRPO(Algorithm):
         super().setup(config)
         self._groups_drawn = 0
         self._weights_version = 0
+        self._updates = 0
         self._barren = 0
         self._pool = RunnerPool(self.env_runner_group, timeout_s=self.config.sample_timeout_s)
         self._push_weights()
@@ -97,15 +103,14 @@ class GRPO(Algorithm):
         if not counts:
             raise GRPOError("No env runner came up; the first error is in Ray's logs (see start_ray).")
         self._order = TaskOrder(counts[0], self.config.seed or 0)
+        if self.config.max_staleness:
+            count = self.config.prompts_per_iteration
+            self._ahead = AheadSampler(self._pool, self._order, count, self.config.max_staleness)
 
     def training_step(self) -> None:
         """Sample groups, compute advantages, update, hand out the new weights."""
         seconds: dict[str, float] = {}
-        with _timed(seconds, "sync_seconds"):
-            # A runner that came back from a crash holds the weights it was born with.
-            self._push_weights(self._pool.stale(self._weights_version))
-        with _timed(seconds, "sample_seconds"):
-            drawn = self._draw()
+        drawn = self._draw(seconds) if self._ahead is None else self._draw_ahead(self._ahead, seconds)
         sampled = drawn.sampled
         self._groups_drawn += drawn.advance
         numbers: dict[str, float] = {
@@ -121,20 +126,39 @@ class GRPO(Algorithm):
                 lesson = lesson_of(self._scored(drawn.kept, seconds), self.config.objective)
                 with _timed(seconds, "learn_seconds"):
                     numbers |= self._learn(lesson)
-                with _timed(seconds, "sync_seconds"):
-                    self._weights_version += 1
-                    self._push_weights()
+                self._updates += 1
+                self._weights_version += 1
+                if self._ahead is None:
+                    with _timed(seconds, "sync_seconds"):
+                        self._push_weights()
             numbers |= summarise(sampled.rollouts, self._compared(sampled.rollouts))
         self._log({**numbers, **sampled.seconds, **seconds})
 
-    def _draw(self) -> Drawn:
-        return draw(
-            self._order,
-            self._groups_drawn,
-            self.config.prompts_per_iteration,
-            lambda requests: self._pool.sample(requests, self._weights_version),
-            extra_rounds=self.config.max_extra_rounds if self.config.dynamic_sampling else 0,
-        )
+    def _draw(self, seconds: dict[str, float]) -> Drawn:
+        with _timed(seconds, "sync_seconds"):
+            # A runner that came back from a crash holds the weights it was born with.
+            self._push_weights(self._pool.stale(self._weights_version))
+        with _timed(seconds, "sample_seconds"):
+            return draw(
+                self._order,
+                self._groups_drawn,
+                self.config.prompts_per_iteration,
+                lambda requests: self._pool.sample(requests, self._weights_version),
+                extra_rounds=self.config.max_extra_rounds if self.config.dynamic_sampling else 0,
+            )
+
+    def _draw_ahead(self, ahead: AheadSampler, seconds: dict[str, float]) -> Drawn:
+        """A batch that was drawn while the learner was busy; the following ones are under way from here on."""
+        with _timed(seconds, "sync_seconds"):
+            weights = Weights(self._weights(), self._weights_version, self._updates)
+        with _timed(seconds, "wait_seconds"):
+            batch = ahead.next(self._groups_drawn, weights)
+        seconds["sample_seconds"] = batch.seconds
+        # Every answer of a batch is drawn with the same weights.
+        age = self._updates - batch.updates
+        self._log_numbers({"staleness_mean": age, "staleness_max": age})
+        asked = len(batch.requests)
+        return Drawn(batch.sampled, batch.sampled.rollouts, asked, asked - len(batch.missing))
 
     def _scored(self, rollouts: Sequence[Rollout], seconds: dict[str, float]) -> Sequence[Rollout]:
         """The answers with the learner's log-probabilities and values, where the sampler's do not do.
@@ -224,21 +248,27 @@ class GRPO(Algorithm):
 
     def _push_weights(self, only: Sequence[int] | None = None) -> None:
         """Hand the learner's weights to the runners (those in `only`) and wait for them."""
-        if only is not None and not only:
-            return
+        if only is None or only:
+            self._pool.push(self._weights(), self._weights_version, only)
+
+    def _weights(self) -> dict[str, Any]:
+        """The learner's weights as state of an env runner."""
         state = self.learner_group.get_state(
             components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
         )[COMPONENT_LEARNER]
-        self._pool.push({COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}, self._weights_version, only)
+        return {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
 
     def _log(self, numbers: dict[str, float]) -> None:
-        for name, value in numbers.items():
-            self.metrics.log_value((RESULTS, name), value, window=1)
+        self._log_numbers(numbers)
         answers = int(numbers["answers"])
         self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), answers, reduce="lifetime_sum")
         if "reward_mean" in numbers:
             # The name that Tune's schedulers and RLlib's stoppers look for.
             self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), numbers["reward_mean"], window=1)
+
+    def _log_numbers(self, numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            self.metrics.log_value((RESULTS, name), value, window=1)
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Welcome restarted runners back; `training_step` gives them the weights of now before it samples.
@@ -255,6 +285,8 @@ class GRPO(Algorithm):
     def cleanup(self) -> None:
         """Stop runners and learner, and take away the folder that RLlib made for nothing."""
         super().cleanup()
+        if self._ahead is not None:
+            self._ahead.close()
         folder = Path(self.logdir)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -266,14 +298,19 @@ class GRPO(Algorithm):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state and the place in the order of tasks."""
+        """RLlib's state, the place in the order of tasks, and what was sampled ahead of it."""
         state: dict[str, Any] = super().get_state(components, not_components=not_components, **kwargs)
-        return {**state, _DRAWN: self._groups_drawn}
+        if self._ahead is not None:
+            state[_AHEAD] = (self._ahead.finished(), self._ahead.owed)
+        return {**state, _DRAWN: self._groups_drawn, _UPDATES: self._updates}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over a state; the runners hold its weights when this returns."""
         super().set_state(state)
         self._groups_drawn = int(state.get(_DRAWN, self._groups_drawn))
+        self._updates = int(state.get(_UPDATES, self._updates))
+        if self._ahead is not None:
+            self._ahead.restart(*state.get(_AHEAD, ()))
         self._weights_version += 1
         self._push_weights()
 

@@ -54,17 +54,24 @@ class RunnerPool:
             version: Number of these weights.
             only: Indices of remote runners; None for all.
         """
-        whole = {**state, WEIGHTS_VERSION: version}
         if not self.remote:
-            self.runners.local_env_runner.set_state(whole)
+            self.runners.local_env_runner.set_state({**state, WEIGHTS_VERSION: version})
         elif only is None or only:
-            self.runners.foreach_env_runner(
-                "set_state",
-                kwargs={"state": ray.put(whole)},
-                local_env_runner=False,
-                remote_worker_ids=None if only is None else list(only),
-                timeout_seconds=self.timeout_s,
-            )
+            self.hand_out(self.pack(state, version), only)
+
+    def pack(self, state: Mapping[str, Any], version: int) -> Any:
+        """A copy of the weights as they are now, for `hand_out`; arguments as those of `push`."""
+        return ray.put({**state, WEIGHTS_VERSION: version})
+
+    def hand_out(self, packed: Any, only: Sequence[int] | None = None) -> None:
+        """Give packed weights to remote runners and wait until they hold them."""
+        self.runners.foreach_env_runner(
+            "set_state",
+            kwargs={"state": packed},
+            local_env_runner=False,
+            remote_worker_ids=None if only is None else list(only),
+            timeout_seconds=self.timeout_s,
+        )
 
     def stale(self, version: int) -> list[int]:
         """Indices of healthy runners that hold other weights, for instance because they were restarted."""
