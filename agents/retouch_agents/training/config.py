@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic.dataclasses import dataclass
 
+from retouch_agents.finetuning import FineTuning
 from retouch_agents.rllib.config import GRPOSettings
 from retouch_agents.rllib.objective import ALGORITHMS, Objective
 from retouch_agents.sft import SFTConfig
@@ -54,7 +55,7 @@ def _pair(value: Any) -> Any:
 def _rl_option(options: dict[str, Any]) -> dict[str, Any]:
     own = inspect.signature(GRPOSettings.training).parameters
     names = {*own, *(field.name for field in fields(Objective)), "grad_clip"}
-    said = {"self", "kwargs", "model", "dtype", "chat_format", *(field.name for field in fields(RLStage))}
+    said = {"self", "kwargs", "model", "dtype", "tuning", "chat_format", *(field.name for field in fields(RLStage))}
     for name in options:
         _known("named as an argument of GRPOConfig.training", name, sorted(names - said))
     return options
@@ -75,11 +76,13 @@ class ModelConfig:
         path: Folder or id that `AutoModelForImageTextToText` opens.
         tiny: Sizes of a small Qwen3-VL with random weights that is built from nothing; ``{}`` for the default ones.
         dtype: Type of the weights in every stage.
+        tuning: What of it is trained: all (the default), an adapter, all but the vision tower; see `FineTuning`.
     """
 
     path: str | None = None
     tiny: TinySize | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    tuning: FineTuning = Field(default_factory=FineTuning)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.tiny is None):
@@ -271,7 +274,7 @@ class RayConfig:
     num_cpus: Count | None = None
     object_store_mb: Annotated[int, Field(ge=80)] = 256
     env_runners: Amount = 0
-    cpus_per_env_runner: Positive = 1
+    cpus_per_env_runner: Count = 1
     gpus_per_env_runner: Weight = 0
     learners: Amount = 0
     gpus_per_learner: Weight = 0

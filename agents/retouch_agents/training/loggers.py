@@ -130,7 +130,7 @@ class WandbSink:
     Rows cannot be taken back there: when a run goes on, the steps since its last checkpoint are there twice.
 
     Args:
-        folder: Where its files lie; the id of the run is kept in it.
+        folder: Folder called ``wandb`` where its files lie; the id of the run is kept in it.
         settings: Mode and project.
         config: The run's settings, to be shown beside it.
     """
@@ -142,13 +142,16 @@ class WandbSink:
             identity.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
         # Read from there, Ray asks for no key offline.
         os.environ[WANDB_MODE_ENV_VAR] = settings.wandb
+        # It would print a page at the end; the run says itself where its files are.
+        os.environ.setdefault("WANDB_SILENT", "true")
         self.run: Any = setup_wandb(
             dict(config),
             project=settings.wandb_project,
             trial_id=identity.read_text(encoding="utf-8"),
             trial_name=folder.parent.name,
             rank_zero_only=False,
-            dir=str(folder),
+            # Makes a folder "wandb" of its own there.
+            dir=str(folder.parent),
             mode=settings.wandb,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig
 
+from retouch_agents.finetuning import FineTuning, has_adapter, prepare
 from retouch_agents.training.config import RayConfig, RLStage, SFTStage
 from retouch_agents.training.shapes import known_shape
 
@@ -24,7 +25,9 @@ class Shape:
 
     Args:
         name: The architecture's.
-        parameters: All of them.
+        parameters: All of them, an adapter's included.
+        trained: Those that are trained.
+        reference: Whether the KL penalty needs a second model; an adapter is switched off instead.
         layers: Of the text decoder.
         cache_width: Numbers kept per token and layer: keys and values.
         vocabulary: Tokens.
@@ -33,6 +36,8 @@ class Shape:
 
     name: str
     parameters: int
+    trained: int
+    reference: bool
     layers: int
     cache_width: int
     vocabulary: int
@@ -48,10 +53,19 @@ def find_config(model: str | Path) -> PretrainedConfig | None:
     return found
 
 
-def shape_of(config: PretrainedConfig) -> Shape:
-    """Count an architecture without allocating it."""
+def shape_of(config: PretrainedConfig, tuning: FineTuning | None = None) -> Shape:
+    """Count an architecture without allocating it.
+
+    Args:
+        config: The architecture.
+        tuning: What of it is trained; None for everything.
+
+    Raises:
+        ConfigurationError: If `tuning` does not fit it.
+    """
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
+        prepare(model, tuning or FineTuning())
     text: Any = config.get_text_config()
     vision: Any = getattr(config, "vision_config", None)
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -60,6 +74,8 @@ def shape_of(config: PretrainedConfig) -> Shape:
     return Shape(
         name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        reference=not has_adapter(model),
         layers=int(text.num_hidden_layers),
         cache_width=2 * heads * head,
         vocabulary=int(text.vocab_size),
@@ -112,9 +128,9 @@ def sft_loads(stage: SFTStage, shape: Shape, prompt: PromptSize, answer: int, dt
     """
     rows = -(-stage.batch_size // stage.micro_batches)
     parts = _training(shape, BYTES[dtype], rows * answer)
-    if dtype != "float32":
+    if dtype != "float32" and shape.reference:
         # AdamW works in float32, on copies.
-        whole = shape.parameters * BYTES["float32"]
+        whole = shape.trained * BYTES["float32"]
         parts |= {"gradients": 2 * whole, "optimizer (Adam)": 2 * whole, "float32 copies": whole}
     return [Load("main process (trainer)", 1, parts)]
 
@@ -134,7 +150,7 @@ def rl_loads(stage: RLStage, ray: RayConfig, shape: Shape, prompt: PromptSize, t
     minibatch = stage.minibatch_size or stage.episodes
     rows = min(stage.micro_batch_size or minibatch, minibatch)
     learner = _training(shape, size, rows * stage.max_new_tokens)
-    if stage.objective_kl > 0:
+    if stage.objective_kl > 0 and shape.reference:
         learner["reference model"] = shape.parameters * size
     samplers = max(1, ray.env_runners)
     share = -(-stage.prompts_per_iteration // samplers) * stage.group_size
@@ -148,14 +164,14 @@ def rl_loads(stage: RLStage, ray: RayConfig, shape: Shape, prompt: PromptSize, t
         loads.append(Load("learner", ray.learners, learner))
     here = {f"sampling: {name}": found for name, found in runner.items()} if not ray.env_runners else {}
     here |= {f"learning: {name}": found for name, found in learner.items()} if not ray.learners else {}
-    # Handing weights on: a float32 copy, as NumPy has no bfloat16.
-    here["weights on their way"] = shape.parameters * 4
+    # What is trained is handed on, in float32, as NumPy has no bfloat16.
+    here["weights on their way"] = shape.trained * 4
     loads.insert(0, Load("main process", 1, here))
     rollouts = stage.prompts_per_iteration * turns * (prompt.feature_bytes + prompt.tokens * 16)
     rollouts += stage.episodes * turns * stage.max_new_tokens * _TOKEN
     store: dict[str, int] = {}
     if ray.env_runners:
-        store |= {"weights": shape.parameters * 4, "rollouts of an iteration": rollouts}
+        store |= {"weights": shape.trained * 4, "rollouts of an iteration": rollouts}
     if ray.learners:
         store["batches for the learners"] = rollouts
     if store:
@@ -164,10 +180,12 @@ def rl_loads(stage: RLStage, ray: RayConfig, shape: Shape, prompt: PromptSize, t
 
 
 def _training(shape: Shape, size: int, tokens: int) -> dict[str, int]:
+    # An adapter is float32 whatever the model is.
+    trained_size = size if shape.reference else BYTES["float32"]
     return {
         "weights": shape.parameters * size,
-        "gradients": shape.parameters * size,
-        "optimizer (Adam)": 2 * shape.parameters * size,
+        "gradients": shape.trained * trained_size,
+        "optimizer (Adam)": 2 * shape.trained * trained_size,
         # In float32: logits, their log-probabilities, and the gradient.
         "logits of a backward pass": 3 * tokens * shape.vocabulary * 4,
     }

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # ships no type information
 from huggingface_hub import constants
 from rich.console import Console
 from rich.panel import Panel
@@ -119,7 +119,12 @@ def _model(config: TrainConfig, folder: Path, problems: list[str]) -> tuple[Path
             f"model.path = {str(model)!r} is not on this machine, so its memory cannot be counted; the run would fetch "
             "it."
         )
-    return model, None if described is None else shape_of(described)
+        return model, None
+    try:
+        return model, shape_of(described, config.model.tuning)
+    except RetouchError as error:
+        problems.append(f"model.tuning: {error}")
+        return model, None
 
 
 def _stage(config: TrainConfig, name: str, shape: Shape | None, sample: Sample | None) -> StagePlan:
@@ -197,7 +202,8 @@ def _model_line(plan: Plan) -> Text:
     name = model.path or "a tiny one, built from nothing"
     if plan.shape is None:
         return Text(f"Model: {name}")
-    return Text(f"Model: {name} · {plan.shape.name} · {plan.shape.parameters:,} parameters · {model.dtype}")
+    trained = f", {plan.shape.trained:,} trained" if plan.shape.trained < plan.shape.parameters else ""
+    return Text(f"Model: {name} · {plan.shape.name} · {plan.shape.parameters:,} parameters{trained} · {model.dtype}")
 
 
 def _stages_table(plan: Plan) -> Table:

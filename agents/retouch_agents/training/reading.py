@@ -13,6 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # ships no type information
 from pydantic import TypeAdapter, ValidationError
 
+from retouch_agents.finetuning import FineTuning
 from retouch_agents.tiny import TinySize
 from retouch_agents.training.config import (
     EnvironmentConfig,
@@ -36,6 +37,7 @@ _SECTIONS: Mapping[str, Any] = {
     "ray": RayConfig,
     "logging": LoggingConfig,
 }
+_INSIDE: Mapping[KeyPath, Any] = {("model", "tiny"): TinySize, ("model", "tuning"): FineTuning}
 COMMAND_LINE = "command line"
 _CLEARER: Mapping[str, str] = {
     "too_short": "should not be empty",
@@ -203,8 +205,8 @@ def _type_at(document: Document, path: KeyPath) -> Any:
     if path[0] == "stages" and len(path) == 2:
         stage = document.data.get("stages", {}).get(path[1])
         return SFTStage if isinstance(stage, Mapping) and stage.get("algorithm") == "sft" else RLStage
-    if path == ("model", "tiny"):
-        return TinySize
+    if path in _INSIDE:
+        return _INSIDE[path]
     return _SECTIONS.get(str(path[0])) if len(path) == 1 else None
 
 

@@ -70,6 +70,7 @@ def algorithm_config(config: TrainConfig, name: str, model: Path) -> AlgorithmCo
         # Workers have another working directory.
         "model": str(model.resolve() if model.is_dir() else model),
         "dtype": config.model.dtype,
+        "tuning": config.model.tuning,
         "group_size": stage.group_size,
         "prompts_per_iteration": stage.prompts_per_iteration,
         "max_new_tokens": stage.max_new_tokens,
@@ -111,7 +112,9 @@ def run_sft(config: TrainConfig, name: str, model: Path, metrics: WatchedLog, sh
     stage, environment = config.stages[name], config.environment_of(name)
     assert isinstance(stage, SFTStage)
     data = ChatDemonstrations(environment) if writes_prompts(environment) else unjudged(environment)
-    trainer = SFTTrainer(model, config.output / name, data, stage.settings(config.model.dtype))
+    trainer = SFTTrainer(
+        model, config.output / name, data, stage.settings(config.model.dtype), tuning=config.model.tuning
+    )
     metrics.rewind(name, trainer.step)
     for row in trainer.train():
         metrics.append(name, row)

@@ -37,10 +37,9 @@ def starting_model(config: TrainConfig, folder: Path) -> Path:
     return folder
 
 
-def open_environment(environment: EnvironmentConfig) -> gymnasium.Env[Any, Any]:
+def open_environment(environment: EnvironmentConfig) -> Any:
     """The environment of a configuration, to look at its tasks: a reward that is a model is not loaded."""
-    made: gymnasium.Env[Any, Any] = gymnasium.make(environment.id, disable_env_checker=True, **unjudged(environment))
-    return made
+    return gymnasium.make(environment.id, disable_env_checker=True, **unjudged(environment))
 
 
 def unjudged(environment: EnvironmentConfig) -> dict[str, Any]:

@@ -4,13 +4,23 @@ from pathlib import Path
 
 import pytest
 
+from retouch_agents.finetuning import FineTuning
 from retouch_agents.models import load_model
 from retouch_agents.tiny import TinySize, build_tiny
 from retouch_agents.training.config import RayConfig, RLStage, SFTStage
 from retouch_agents.training.memory import PromptSize, Shape, find_config, human, rl_loads, sft_loads, shape_of
 from retouch_gym.tools import IEA
 
-SHAPE = Shape("made up", parameters=1000, layers=2, cache_width=8, vocabulary=50, pixels_per_token=28)
+SHAPE = Shape(
+    "made up",
+    parameters=1000,
+    trained=1000,
+    reference=True,
+    layers=2,
+    cache_width=8,
+    vocabulary=50,
+    pixels_per_token=28,
+)
 PROMPT = PromptSize(tokens=10, feature_bytes=600)
 
 
@@ -32,6 +42,22 @@ def test_a_folder_is_counted_as_it_is_loaded(tmp_path: Path) -> None:
     shape = shape_of(config)
     assert shape.parameters == load_model(folder).num_parameters()
     assert (shape.layers, shape.cache_width, shape.pixels_per_token) == (2, 2 * 32, 16)
+
+
+def test_an_adapter_is_all_that_learns_and_travels() -> None:
+    config = find_config("Qwen/Qwen2.5-VL-3B-Instruct")
+    assert config is not None
+    shape = shape_of(config, FineTuning(lora_rank=8, lora_alpha=16))
+    # Rank 8 on the seven matrices of 36 layers: 8 · (inputs + outputs) numbers each.
+    hidden, inner, keys = 2048, 11008, 256
+    pairs = [(hidden, hidden), (hidden, keys), (hidden, keys), (hidden, hidden), *[(hidden, inner)] * 3]
+    assert shape.trained == 36 * 8 * sum(a + b for a, b in pairs)
+    assert shape.parameters == 3_754_622_976 + shape.trained
+    stage = RLStage(iterations=1, prompts_per_iteration=2, group_size=2, max_new_tokens=5)
+    loads = {load.process: load for load in rl_loads(stage, RayConfig(env_runners=1), shape, PROMPT, 1, "bfloat16")}
+    assert "learning: reference model" not in loads["main process"].parts
+    assert loads["main process"].parts["learning: optimizer (Adam)"] == 8 * shape.trained
+    assert loads["object store"].parts["weights"] == 4 * shape.trained
 
 
 def test_nothing_is_known_of_an_unknown_id() -> None:
