@@ -20,7 +20,7 @@ class Run:
     """One training run in a process of its own.
 
     Args:
-        side: ``"ours"`` or ``"trl"``.
+        side: ``"ours"``, ``"trl"``, or ``"same"`` for both on the same answers.
         model: Folder of the model to start from.
         out: Folder for ``result.json`` and, if it is to be kept, ``policy``.
         seed: Seed of the order of tasks and of sampling.

@@ -27,6 +27,7 @@ from retouch_agents.prompts import build_messages
 from retouch_agents.rllib.rollouts import GroupRequest, TaskOrder
 from retouch_gym.envs.base import step_together
 from retouch_gym.envs.retouch import RetouchEnv
+from retouch_gym.tools.iea import IEA
 from retouch_reward_models.backends.tiny_processor import TinyQwen3VLProcessor
 
 
@@ -183,10 +184,8 @@ def settings(run: Run, processes: int) -> dict[str, Any]:
     }
 
 
-def train(run: Run) -> None:
-    """Train, and write the result (and the policy)."""
-    torch.set_num_threads(run.threads)
-    chat = ChatFormat.from_pretrained(run.model, RetouchEnv(**run.env_config()).toolset)
+def trainer_of(run: Run, chat: ChatFormat) -> GRPOTrainer:
+    """TRL's trainer with the settings of a run."""
     base: Any = chat.processor
     processor = TensorProcessor(base.image_processor, base.tokenizer, chat_template=base.chat_template)
     tasks = Tasks(run, chat)
@@ -195,9 +194,16 @@ def train(run: Run) -> None:
     config = GRPOConfig(
         **settings(run, max(1, run.processes)), generation_kwargs={"suppress_tokens": placeholder_ids(model)}
     )
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model, reward_funcs=tasks.reward, args=config, train_dataset=tasks.dataset(), processing_class=processor
     )
+
+
+def train(run: Run) -> None:
+    """Train, and write the result (and the policy)."""
+    torch.set_num_threads(run.threads)
+    chat = ChatFormat.from_pretrained(run.model, IEA)
+    trainer = trainer_of(run, chat)
     timing = Timing(run)
     timing.attach(trainer)
     trainer.train()
