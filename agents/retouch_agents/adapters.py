@@ -95,7 +95,7 @@ def continue_adapter(model: PreTrainedModel, adapter: AdapterFolder, tuning: Fin
     tensors = adapter.tensors()
     for name in (START, ADAPTER):
         insert_adapter(model, config, name)
-        _check(adapter, tensors, get_peft_model_state_dict(model, adapter_name=name))
+        _check(adapter, tensors, _held(model, name))
         set_peft_model_state_dict(model, tensors, adapter_name=name)
     model.set_adapter(ADAPTER)
 
@@ -110,10 +110,12 @@ def merge_adapter(model: PreTrainedModel, adapter: AdapterFolder) -> PreTrainedM
     Raises:
         ModelError: If the adapter does not belong to this model.
     """
-    with torch.random.fork_rng(devices=[]):
-        wrapped = PeftModel.from_pretrained(model, str(adapter.folder))
-    held = {name.removeprefix(_PREFIX): tensor for name, tensor in get_peft_model_state_dict(wrapped).items()}
-    _check(adapter, adapter.tensors(), held)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            wrapped = PeftModel.from_pretrained(model, str(adapter.folder))
+    except (RuntimeError, ValueError) as error:  # another shape, or targets that are not there
+        raise ModelError(f"The adapter in {str(adapter.folder)!r} does not fit {adapter.base!r}: {error}") from error
+    _check(adapter, adapter.tensors(), _held(wrapped, ADAPTER))
     merged: PreTrainedModel = wrapped.merge_and_unload()
     return merged.requires_grad_(True)
 
@@ -122,6 +124,12 @@ def save_adapter(model: PreTrainedModel, base: str, folder: Path) -> None:
     """Write the adapter that is trained; `base` is named as the model it belongs to."""
     model.peft_config[ADAPTER].base_model_name_or_path = base
     model.save_pretrained(folder)
+
+
+def _held(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
+    # Asked for embeddings, peft would look for the base's configuration on the network.
+    found = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    return {key.removeprefix(_PREFIX): tensor for key, tensor in found.items()}
 
 
 def _check(adapter: AdapterFolder, stored: dict[str, torch.Tensor], held: dict[str, torch.Tensor]) -> None:
