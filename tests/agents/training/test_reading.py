@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,13 @@ def test_the_papers_numbers_are_in_the_shipped_configurations() -> None:
     assert (grpo.prompts_per_iteration, grpo.group_size, grpo.lr, grpo.kl_coeff) == (16, 5, 1e-6, 0.01)
     assert (grpo.max_new_tokens, grpo.options["kl_estimator"]) == (512, "k3")
     assert read_config("retouchiq").model.path == "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def test_the_file_in_the_documentation_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = parse_config(block, "training.md")
+    assert (config.model.tuning.lora_rank, config.environment_of("sft").dataset) == (64, "recorded:data/edits")
 
 
 def test_a_configuration_that_is_not_there() -> None:
