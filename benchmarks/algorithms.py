@@ -157,8 +157,10 @@ def main() -> None:
         supervise(out, args, seed)
         for name in args.only:
             run(out, args, seed, name)
-        found = measure(out, args.only, args, seed)
-        (out / "algorithms.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        target = out / "algorithms.json"
+        known = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
+        if any(f"sampled {name}" not in known for name in args.only):
+            target.write_text(json.dumps(measure(out, args.only, args, seed), indent=1), encoding="utf-8")
         folders.append(out)
     text = table(folders, args.only)
     (args.out / "table.md").write_text(text + "\n", encoding="utf-8")
