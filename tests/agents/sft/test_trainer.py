@@ -144,8 +144,8 @@ def test_data_workers_give_the_same_batches(base: Path, tmp_path: Path) -> None:
 
 
 def test_every_turn_of_a_conversation_is_learned(base: Path, tmp_path: Path, talks: Demonstrations) -> None:
-    rows = train(base, tmp_path / "talks", talks, steps=30, validation=talks, validate_every=30)
-    assert rows[-1]["validation_loss"] < 0.6 * rows[0]["loss"]
+    rows = train(base, tmp_path / "talks", talks, steps=60, validation=talks, validate_every=60)
+    assert rows[-1]["validation_loss"] < 0.5 * rows[0]["loss"]
 
 
 def test_validation_measures_and_keeps_the_best(
@@ -198,8 +198,8 @@ def test_a_frozen_tower_stays_as_it_is(base: Path, tmp_path: Path, mixed: Demons
 
 
 def test_a_model_in_bfloat16_learns(base: Path, tmp_path: Path, mixed: Demonstrations) -> None:
-    rows = train(base, tmp_path / "half", mixed, steps=8, dtype="bfloat16", micro_batches=2)
-    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    rows = train(base, tmp_path / "half", mixed, steps=20, dtype="bfloat16", micro_batches=2)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     assert load_model(tmp_path / "half", dtype=torch.bfloat16).dtype == torch.bfloat16
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
 
