@@ -72,15 +72,15 @@ class TinyServer:
             "/v1/chat/completions": self.chat,
             "/generate": self.generate_sglang,
             "/v1/load_lora_adapter": self.load_vllm,
-            "/v1/unload_lora_adapter": self.unload_vllm,
+            "/v1/unload_lora_adapter": self.unload,
             "/load_lora_adapter": self.load_sglang,
-            "/unload_lora_adapter": self.unload_sglang,
+            "/unload_lora_adapter": self.unload,
         }
         routes = [Route(path, self._endpoint(path, work), methods=["POST"]) for path, work in handlers.items()]
         app = Starlette(routes=[*routes, Route("/v1/models", self._models)])
         config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self.uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.uvicorn.run, daemon=True)
 
     def reset(self) -> None:
         self.faults: list[str | Callable[[Any], Any]] = []
@@ -92,18 +92,12 @@ class TinyServer:
 
     def start(self) -> None:
         self._thread.start()
-        while not self._server.started:
+        while not self.uvicorn.started:
             time.sleep(0.005)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
+        self.url = f"http://127.0.0.1:{self.uvicorn.servers[0].sockets[0].getsockname()[1]}"
 
     def bodies(self, path: str) -> list[dict[str, Any]]:
         return [body for called, body in self.calls if called == path]
-
-    # HTTP ------------------------------------------------------------------------------------------------------
 
     def _endpoint(self, path: str, work: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -131,7 +125,7 @@ class TinyServer:
             return work(body)
 
     async def _models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [{"id": name} for name in (MODEL, *self.adapters)]})
+        return JSONResponse({"data": [{"id": name} for name in (MODEL, *self.adapters)]})
 
     async def _misbehave(self, fault: str) -> Response:
         if fault == "hang":
@@ -143,8 +137,6 @@ class TinyServer:
         if fault == "html":
             return Response(b"<html>10</html>", media_type="text/html")
         return JSONResponse({"error": {"message": "no"}}, int(fault))
-
-    # vLLM ------------------------------------------------------------------------------------------------------
 
     def render(self, body: dict[str, Any]) -> Any:
         self._adapter(body["model"], known=(MODEL,))
@@ -208,12 +200,6 @@ class TinyServer:
         self.adapters[body["lora_name"]] = body["lora_path"]
         return f"Success: LoRA adapter '{body['lora_name']}' added successfully."
 
-    def unload_vllm(self, body: dict[str, Any]) -> Any:
-        del self.adapters[body["lora_name"]]
-        return f"Success: LoRA adapter '{body['lora_name']}' removed successfully."
-
-    # SGLang ----------------------------------------------------------------------------------------------------
-
     def generate_sglang(self, body: dict[str, Any]) -> Any:
         params, photos = body["sampling_params"], [_photo(url) for url in body.get("image_data", [])]
         ids = body["input_ids"]
@@ -248,11 +234,10 @@ class TinyServer:
         self.adapters[body["lora_name"]] = body["lora_path"]
         return {"success": True, "loaded_adapters": self.adapters}
 
-    def unload_sglang(self, body: dict[str, Any]) -> Any:
+    def unload(self, body: dict[str, Any]) -> Any:
+        # vLLM says so in words, which nobody reads.
         del self.adapters[body["lora_name"]]
         return {"success": True, "loaded_adapters": self.adapters}
-
-    # The model -------------------------------------------------------------------------------------------------
 
     def _adapter(self, name: str, known: tuple[str, ...] = ()) -> None:
         if name not in (known or (MODEL, *self.adapters)):
@@ -290,10 +275,7 @@ class TinyServer:
         self, ids: list[int], tensors: dict[str, Any], params: dict[str, Any], limit: int
     ) -> tuple[list[int], list[float], str]:
         prompt = torch.tensor([ids])
-        temperature = params["temperature"]
-        drawing: dict[str, Any] = {"do_sample": False}
-        if temperature:
-            drawing = {"do_sample": True, "temperature": temperature, "top_k": 0}
+        drawn = {"temperature": params["temperature"], "top_k": 0} if params["temperature"] else {}
         found = self.model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
@@ -306,7 +288,8 @@ class TinyServer:
             output_scores=True,
             output_logits=True,
             return_dict_in_generate=True,
-            **drawing,
+            do_sample=bool(drawn),
+            **drawn,
         )
         tokens = found.sequences[0, len(ids) :].tolist()
         logs = torch.stack(found.logits if self.raw_logprobs else found.scores, 1)[0].float().log_softmax(-1)
@@ -386,7 +369,7 @@ def one_server(tiny_folder: Path) -> Iterator[TinyServer]:
     server = TinyServer(tiny_folder)
     server.start()
     yield server
-    server.stop()
+    server.uvicorn.should_exit = True
 
 
 @pytest.fixture
