@@ -244,7 +244,7 @@ class GRPOSettings(AlgorithmConfig):
         check_attention(self.tuning.attention, getattr(torch, self.dtype))
         if self.dtype == "bfloat16" and not self.tuning.lora and log_once("grpo_bfloat16_without_adapter"):
             logger.warning(
-                "dtype = 'bfloat16' without an adapter: steps of a small learning rate round to nothing (2%% of the "
+                "dtype = 'bfloat16' without an adapter: steps of a small learning rate round to nothing (2% of the "
                 "weights move at 1e-6). Train an adapter, tuning=FineTuning(lora_rank=…), whose weights are float32."
             )
         if self.evaluation_interval:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.util.debug import reset_log_once
 from transformers import AutoModelForImageTextToText
 
 from retouch_agents.finetuning import FineTuning
@@ -133,7 +134,9 @@ def test_tuning_that_cannot_be_is_refused(
 def test_full_fine_tuning_in_bfloat16_is_warned_of(
     config: Callable[..., GRPOConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
+    reset_log_once("grpo_bfloat16_without_adapter")
     with caplog.at_level(logging.WARNING):
         config(dtype="bfloat16", tuning=LORA).validate()
         assert "bfloat16" not in caplog.text
         config(dtype="bfloat16").validate()
+    assert "round to nothing (2% of" in caplog.text
