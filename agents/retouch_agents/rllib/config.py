@@ -254,7 +254,8 @@ class GRPOSettings(AlgorithmConfig):
         stale = self.max_staleness
         if stale < 0:
             raise ConfigurationError(f"max_staleness = {stale} should be 0 or more.")
-        if stale and not self.num_env_runners:
+        # RLlib checks a copy for evaluation too, which has no runners.
+        if stale and not self.num_env_runners and not self.in_evaluation:
             raise ConfigurationError(
                 f"max_staleness = {stale} needs runners beside the learner; set env_runners(num_env_runners=1) or more."
             )
