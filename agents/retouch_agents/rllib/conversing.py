@@ -15,6 +15,7 @@ from retouch_agents.encoding import Prompt
 from retouch_agents.generation import Completion, Generator
 from retouch_agents.rllib.playing import Episodes, Key, Player, Step
 from retouch_agents.rllib.rollouts import GroupRequest, Rollout, SampleResult
+from retouch_agents.serving.http import GenerationError
 from retouch_gym.types import ToolCall, Unparsable
 
 
@@ -89,7 +90,8 @@ def converse(
 
     Returns:
         Rollouts ordered by group, member and turn. A group whose environment or chat format raised is in `failures`;
-        an episode whose reward or rendering failed has rollouts with `valid` False.
+        an episode whose reward or rendering failed has rollouts with `valid` False. If the generator fails, all groups
+        that were waiting for it are in `failures`.
     """
     clock = _Clock()
     episodes = player.begin(requests, drawing.group_size)
@@ -102,7 +104,13 @@ def converse(
         keys = episodes.running()
         if not keys:
             break
-        answers = _answers(generator, talks, keys, seeds, drawing, turn)
+        try:
+            answers = _answers(generator, talks, keys, seeds, drawing, turn)
+        except GenerationError:
+            # A server that stays away after every attempt; what it was asked for is lost, and training says so.
+            for group in dict.fromkeys(group for group, _ in keys):
+                episodes.drop(group, traceback.format_exc())
+            break
         clock.lap("generate_seconds")
         tokens += sum(len(answer.token_ids) for answer in answers.values())
         actions = _actions(chat, answers, episodes)

@@ -26,6 +26,7 @@ from retouch_agents.rllib.objective import Objective
 from retouch_agents.rllib.playing import Together
 from retouch_agents.rllib.rollouts import Rollout, TaskOrder
 from retouch_agents.scoring import score
+from retouch_agents.serving import GenerationError
 from retouch_gym.chat import BARE
 from retouch_gym.envs.chat import ChatEnv
 
@@ -141,6 +142,30 @@ def test_the_answers_do_not_depend_on_who_else_is_played(
     assert [one.token_ids.tolist() for one in alone] == [one.token_ids.tolist() for one in rollouts]
     assert [one.reward for one in alone] == [one.reward for one in rollouts]
     assert len({turn_seed(7, member, turn) for member in range(4) for turn in range(4)}) == 16
+
+
+class Away:
+    """A server that answers the first turn, and is gone in the second."""
+
+    def __init__(self, generator: TransformersGenerator) -> None:
+        self.generator = generator
+        self.calls = 0
+
+    def generate(self, prompts: Any, **options: Any) -> Any:
+        self.calls += 1
+        if self.calls > 1:
+            raise GenerationError("http://127.0.0.1:8000 is gone")
+        return self.generator.generate(prompts, **options)
+
+
+def test_a_server_that_goes_away_loses_its_groups_and_says_why(
+    chat: ConversationFormat, generator: TransformersGenerator
+) -> None:
+    requests = TaskOrder(6, 0).requests(0, 2)
+    found = converse(chat, Away(generator), Together(ChatEnv(**ENV)), requests, DRAWING)
+    assert found.rollouts == []
+    assert set(found.failures) == {0, 1}
+    assert "is gone" in found.failures[0]
 
 
 def test_photos_are_never_cut(chat: ConversationFormat, generator: TransformersGenerator) -> None:
