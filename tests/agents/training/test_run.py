@@ -44,7 +44,8 @@ GROUPS = ("rl.group_size=2",)
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """One Ray for all runs of this file, which leave it as they found it."""
+    """One Ray for all runs of this file, which leave it as they found it; one thread, as the command takes."""
+    torch.set_num_threads(1)
     start_ray(num_cpus=2)
     yield
     ray.shutdown()
