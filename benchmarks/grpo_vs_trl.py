@@ -46,7 +46,7 @@ SIDES = ("ours", "trl")
 RESULT = "result.json"
 
 MARGIN = 0.05
-"""Ours is no worse where the interval of its reward minus TRL's lies above minus this; set before the first full run."""
+"""Ours is no worse where the interval of its reward minus TRL's lies above minus this; set before a full run."""
 
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "plain": {side: {"kl": 0.0, "updates": 1} for side in SIDES},
