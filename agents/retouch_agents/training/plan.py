@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # ships no type information
+import psutil
 from huggingface_hub import constants
 from rich.console import Console
 from rich.panel import Panel

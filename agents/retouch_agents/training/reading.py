@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # ships no type information
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from retouch_agents.finetuning import FineTuning

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # ships no type information
+import yaml
 
 from retouch_gym.errors import ConfigurationError
 
