@@ -32,11 +32,13 @@ from typing import Any
 import numpy as np
 import torch
 from _grpo_run import STAGES, Run
-from judge import greedy_rewards, paired, sampled_rewards, tasks
+from _policy_rewards import greedy_rewards, paired, sampled_rewards
+from judge import tasks
 
 from retouch_agents.demo.config import MODEL_SIZE
 from retouch_agents.sft import SFTConfig, SFTTrainer
 from retouch_agents.tiny import build_tiny
+from retouch_gym.datasets.base import get_dataset
 from retouch_gym.datasets.grammar import words
 from retouch_gym.evaluation.bootstrap import bootstrap_interval
 from retouch_gym.tools.iea import IEA
@@ -162,12 +164,12 @@ def measure(out: Path, seed: int, count: int) -> dict[str, dict[str, list[float]
     # A run with other settings has been done again since.
     stale = target.is_file() and any(target.stat().st_mtime < policy.stat().st_mtime for policy in policies)
     if stale or not target.is_file():
-        found = {}
+        found, test = {}, get_dataset("samples", **tasks("test", 2, count))
         for name in ("start", *SIDES):
             folder = out / f"seed-{seed}" / (name if name == "start" else f"{name}/policy")
             found[name] = {
-                "likeliest": greedy_rewards(folder, count).tolist(),
-                "drawn": sampled_rewards(folder, count).tolist(),
+                "likeliest": greedy_rewards(folder, test).tolist(),
+                "drawn": sampled_rewards(folder, test).tolist(),
             }
         target.write_text(json.dumps(found), encoding="utf-8")
     return dict(json.loads(target.read_text(encoding="utf-8")))

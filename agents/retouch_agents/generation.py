@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -108,6 +109,12 @@ class Prefix:
         """Take `rows` (int64, repeats allowed) of the prefix. The cache is moved, not copied: drop the old one."""
         self.cache.batch_select_indices(rows)
         return Prefix(self.cache, self.mask[rows], self.next_position[rows], self.logits[rows])
+
+    def copy(self) -> Prefix:
+        """One that can be selected from and continued while this one stays as it is; their tensors are shared."""
+        cache = copy(self.cache)
+        cache.layers = [copy(layer) for layer in self.cache.layers]
+        return replace(self, cache=cache)
 
     def reserve(self, room: int) -> None:
         """Make room for `room` more tokens. Without gradients only: what follows is written in place."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from retouch_agents.encoding import Prompt, batch_features, collate, join_features
 from retouch_agents.finetuning import recomputation, recomputes
-from retouch_agents.generation import distribution, encode_prompts, extend, token_positions
+from retouch_agents.generation import Prefix, distribution, encode_prompts, extend, token_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,31 +81,85 @@ def score(
         entropy_gradient: Whether the entropy is to have a gradient, which takes memory.
     """
     given = [one if isinstance(one, Continuation) else Continuation.of(one) for one in continuations]
-    width = max(len(one.sampled) for one in given)
-    ids, present, sampled = _padded(given, width, pad_id, model.device)
-    pieces = [prompts[row] for row in rows]
+    parts = alike([len(one.sampled) for one in given])
+    found = []
     with _watched(model, states) as seen:
-        if recomputes(model):
-            logits = _whole_rows(model, pieces, given, width, pad_id)
-        else:
-            prefix = encode_prompts(model, prompts, pad_id).select(torch.tensor(list(rows), device=model.device))
-            logits = prefix.logits[:, None]
-            if width > 1:
-                position, photos = prefix.next_position, None
-                if any(one.tokens.features for one in given):
-                    position = _positions(model, pieces, given, pad_id)[..., -width:-1]
-                    features = batch_features([one.tokens.features for one in given])
-                    photos = {name: torch.from_numpy(array).to(model.device) for name, array in features.items()}
-                rest = extend(model, prefix, ids[:, :-1], present[:, :-1].long(), position, photos)
-                logits = torch.cat([logits, rest], dim=1)
-    logs = distribution(logits, temperature, suppressed)
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy = -(logs.exp() * logs).sum(dim=-1)
-    found = None
-    if states:
-        whole = recomputes(model)
-        found = seen[0][:, -width - 1 : -1] if whole else torch.cat([seen[0][:, -1:][list(rows)], *seen[1:]], dim=1)
-    return Scores(logs.gather(-1, ids[..., None])[..., 0], entropy, sampled, found)
+        encoded = None if recomputes(model) else encode_prompts(model, prompts, pad_id)
+        before = seen[0][:, -1:] if seen else None
+        for part in parts:
+            del seen[:]
+            whose, chosen = [rows[row] for row in part], [given[row] for row in part]
+            width = max(len(one.sampled) for one in chosen)
+            ids, present, sampled = _padded(chosen, width, pad_id, model.device)
+            pieces = [prompts[row] for row in whose]
+            if encoded is None:
+                logits = _whole_rows(model, pieces, chosen, width, pad_id)
+                hidden = seen[0][:, -width - 1 : -1] if states else None
+            else:
+                prefix = encoded.copy().select(torch.tensor(whose, device=model.device))
+                logits = _continued(model, prefix, pieces, chosen, ids, present, pad_id)
+                hidden = None if before is None else torch.cat([before[whose], *seen], dim=1)
+            logs = distribution(logits, temperature, suppressed)
+            with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+                entropy = -(logs.exp() * logs).sum(dim=-1)
+            found.append(Scores(logs.gather(-1, ids[..., None])[..., 0], entropy, sampled, hidden))
+    return _in_order(found, parts)
+
+
+def alike(lengths: Sequence[int], shrink: float = 0.7, least: int = 16) -> list[list[int]]:
+    """Rows in parts of like lengths, longest first, so that few of their tokens are padding.
+
+    Args:
+        lengths: Of every row.
+        shrink: A row at most this long, of the longest of its part, begins a new part.
+        least: Rows of a part, if there are more to come.
+    """
+    parts: list[list[int]] = [[]]
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if len(parts[-1]) >= least and lengths[row] <= shrink * lengths[parts[-1][0]]:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
+
+
+def _continued(
+    model: PreTrainedModel,
+    prefix: Prefix,
+    prompts: Sequence[Prompt],
+    given: Sequence[Continuation],
+    ids: torch.Tensor,
+    present: torch.Tensor,
+    pad_id: int,
+) -> torch.Tensor:
+    """Logits of every token of the continuations, (N, C, V), going on from prompts that have passed already."""
+    logits, width = prefix.logits[:, None], ids.shape[1]
+    if width == 1:
+        return logits
+    position, photos = prefix.next_position, None
+    if any(one.tokens.features for one in given):
+        position = _positions(model, prompts, given, pad_id)[..., -width:-1]
+        features = batch_features([one.tokens.features for one in given])
+        photos = {name: torch.from_numpy(array).to(model.device) for name, array in features.items()}
+    rest = extend(model, prefix, ids[:, :-1], present[:, :-1].long(), position, photos)
+    return torch.cat([logits, rest], dim=1)
+
+
+def _in_order(found: Sequence[Scores], parts: Sequence[Sequence[int]]) -> Scores:
+    """The scores of all parts, as wide as the widest, in the order of the rows."""
+    width = max(one.mask.shape[1] for one in found)
+    back = torch.argsort(torch.tensor([row for part in parts for row in part], device=found[0].mask.device))
+
+    def together(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        padded = [F.pad(one, (0, 0) * (one.ndim - 2) + (0, width - one.shape[1])) for one in tensors]
+        return torch.cat(padded)[back]
+
+    hidden = [one.states for one in found if one.states is not None]
+    return Scores(
+        together([one.logprobs for one in found]),
+        together([one.entropy for one in found]),
+        together([one.mask for one in found]),
+        together(hidden) if hidden else None,
+    )
 
 
 def _padded(

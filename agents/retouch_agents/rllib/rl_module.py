@@ -53,6 +53,8 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
     def setup(self) -> None:
         """Load the models."""
         settings: Mapping[str, Any] = self.model_config
+        # RLlib's seed makes torch choose deterministic algorithms, and that alone would fill every new tensor first.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         dtype = getattr(torch, settings["dtype"])
         self.temperature = float(settings["temperature"])
         tuning = FineTuning(**settings.get("tuning", {}))

@@ -25,7 +25,7 @@ from retouch_agents.rllib.losses import answer_weights
 from retouch_agents.rllib.objective import Objective
 from retouch_agents.rllib.playing import Together
 from retouch_agents.rllib.rollouts import Rollout, TaskOrder
-from retouch_agents.scoring import score
+from retouch_agents.scoring import alike, score
 from retouch_agents.serving import GenerationError
 from retouch_gym.chat import BARE
 from retouch_gym.envs.chat import ChatEnv
@@ -106,6 +106,27 @@ def test_an_episode_in_one_piece_scores_as_the_sampler_did_turn_by_turn(
     assert torch.allclose(separate.logprobs[separate.mask], scores.logprobs[scores.mask], atol=1e-4)
     assert torch.allclose(separate.entropy[separate.mask], scores.entropy[scores.mask], atol=1e-4)
     assert torch.allclose(separate.states[:, 0], scores.states[:, 0], atol=1e-4)
+
+
+def test_answers_of_like_length_are_scored_together_and_nothing_else_changes(
+    rollouts: list[Rollout], chat: ConversationFormat, generator: TransformersGenerator
+) -> None:
+    """Enough answers and episodes of several lengths that they are scored in parts, in any order."""
+    rng = np.random.default_rng(0)
+    tokens = [rng.integers(20, 60, rng.integers(1, 12)) for _ in range(40)]
+    singles = [replace(rollouts[0], group=200 + row, token_ids=ids) for row, ids in enumerate(tokens)]
+    mixed = [*singles[:20], *rollouts, *singles[20:]]
+    pieces = episodes_of(mixed)
+    assert len(alike([len(piece.continuation.sampled) for piece in pieces])) > 1
+    whole = scores_of(generator.model, chat, mixed, states=True)
+    for row in (0, 7, 19, 20, 22, 28, 29, 40, 48):
+        mates = rollouts if 20 <= row < 29 else [mixed[row]]
+        alone = scores_of(generator.model, chat, mates, states=True)
+        place = row - 20 if 20 <= row < 29 else 0
+        for one, other in ((whole.logprobs, alone.logprobs), (whole.entropy, alone.entropy)):
+            assert torch.allclose(one[row][whole.mask[row]], other[place][alone.mask[place]], atol=1e-4)
+        assert whole.mask[row].sum() == len(mixed[row].token_ids)
+        assert torch.allclose(whole.states[row, 0], alone.states[place, 0], atol=1e-4)
 
 
 def test_what_was_shown_gets_no_gradient(
