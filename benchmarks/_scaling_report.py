@@ -57,6 +57,10 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:,.3g}" if seconds < 1 else f"{1e3 * seconds:,.0f}"
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
 def _size(count: float) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
@@ -337,7 +341,7 @@ def _large(found: Found) -> Iterator[str]:
     loads = {"all weights": 4 * count} | {f"adapter, r = {rank}": 4 * rank * width for rank in RANKS}
     for name, size in loads.items():
         cells = [
-            f"{size / speed:.3g} s / {6 * size / speed:.3g} to {64 * size / speed:,.3g} s"
+            f"{_seconds(size / speed)} / {_seconds(6 * size / speed)} to {_seconds(64 * size / speed)}"
             for speed in NETWORKS.values()
         ]
         rows.append([name, _size(size), *cells])

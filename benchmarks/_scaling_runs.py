@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -91,15 +92,23 @@ def kinds() -> dict[str, tuple[int, int]]:
 
 
 def measure_runs(
-    policy: Path, compared: Sequence[str], repeats: int, warm_up: int, iterations: int, say: Callable[[str], None]
+    policy: Path,
+    folder: Path,
+    compared: Sequence[str],
+    repeats: int,
+    warm_up: int,
+    iterations: int,
+    say: Callable[[str], None],
 ) -> dict[str, list[list[dict[str, float]]]]:
-    """Train with every number of runners at once, iteration by iteration in turns.
+    """Train with every number of runners.
 
-    While one of them trains, the processes of the others sleep, so that each has the machine to itself, and whatever
-    else slows the machine down for a while slows all of them down.
+    Those that sample and learn in turns are built together and trained iteration by iteration in turns: while one of
+    them trains, the processes of the others sleep, so that each has the machine to itself, and whatever else slows the
+    machine down for a while slows all of them down. Those that overlap draw ahead while nobody asks: one after another.
 
     Args:
         policy: The model's folder.
+        folder: Where every repeat is kept as soon as it is done; what is there is not done again.
         compared: Keys of `kinds`.
         repeats: How often all of them are built and trained.
         warm_up: Iterations that are not counted.
@@ -111,24 +120,46 @@ def measure_runs(
         ``answers`` and those of `CLOCKS`.
     """
     found: dict[str, list[list[dict[str, float]]]] = {name: [] for name in compared}
+    together = [name for name in compared if kinds()[name][1] == 0]
+    alone = [[name] for name in compared if name not in together]
     for repeat in range(repeats):
-        algorithms = {name: algorithm(policy, *kinds()[name]) for name in compared}
-        rows: dict[str, list[dict[str, float]]] = {name: [] for name in algorithms}
-        try:
-            for number in range(warm_up + iterations):
-                names = list(algorithms)
-                turn = number % len(names)
-                for name in (*names[turn:], *names[:turn]):
-                    row = _iteration(algorithms[name])
-                    if number >= warm_up:
-                        rows[name].append(row)
-        finally:
-            for one in algorithms.values():
-                one.stop()
-        for name, kept in rows.items():
-            found[name].append(kept)
-            say(f"repeat {repeat + 1}, {name} runners: {rate(kept):.0f} answers/s")
+        for names in (together, *alone):
+            target = folder / f"{repeat}-{'-'.join(names).replace(' ', '-')}.json"
+            if not target.is_file():
+                save(target, _side_by_side(policy, names, warm_up, iterations))
+            for name, rows in json.loads(target.read_text(encoding="utf-8")).items():
+                found[name].append(rows)
+                say(f"repeat {repeat + 1}, {name} runners: {rate(rows):.0f} answers/s")
     return found
+
+
+def _side_by_side(
+    policy: Path, names: Sequence[str], warm_up: int, iterations: int
+) -> dict[str, list[dict[str, float]]]:
+    """Train several runs, an iteration of each in turns; who goes first changes."""
+    algorithms: dict[str, GRPO] = {}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    try:
+        for name in names:
+            algorithms[name] = algorithm(policy, *kinds()[name])
+        for number in range(warm_up + iterations):
+            turn = number % len(names)
+            for name in (*names[turn:], *names[:turn]):
+                row = _iteration(algorithms[name])
+                if number >= warm_up:
+                    rows[name].append(row)
+    finally:
+        for one in algorithms.values():
+            one.stop()
+    return rows
+
+
+def save(target: Path, found: Any) -> None:
+    """Write JSON, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    fresh.replace(target)
 
 
 def _iteration(running: GRPO) -> dict[str, float]:

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ import ray
 import torch
 import transformers
 from _scaling_report import report
-from _scaling_runs import kinds, measure_runs, start_policy
+from _scaling_runs import kinds, measure_runs, save, start_policy
 from _scaling_stages import Laboratory, measure_stages
 from _scaling_store import measure_store
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
@@ -85,7 +86,9 @@ def perform(out: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Do the parts that are missing, and return all."""
     policy = start_policy(out, args.sft_steps)
     parts: Mapping[str, Callable[[], Any]] = {
-        "runs": partial(measure_runs, policy, args.compare, args.repeats, args.warm_up, args.iterations, _say),
+        "runs": partial(
+            measure_runs, policy, out / "runs", args.compare, args.repeats, args.warm_up, args.iterations, _say
+        ),
         "stages": partial(measure_stages, policy, args.loops, _say),
         "store": partial(store_part, policy, args.processes, args.loops, _say),
     }
@@ -99,23 +102,18 @@ def perform(out: Path, args: argparse.Namespace) -> dict[str, Any]:
             continue
         if name not in args.only:
             continue
+        if name in args.again:
+            shutil.rmtree(out / name, ignore_errors=True)
         began = time.perf_counter()
-        # Through JSON, so that a part reads the same whether it was done now or before.
-        text = json.dumps(part(), indent=1)
-        _save(target, text)
-        found[name], fresh = json.loads(text), True
+        save(target, part())
+        # From the file, so that a part reads the same whether it was done now or before.
+        found[name], fresh = json.loads(target.read_text(encoding="utf-8")), True
         loads.append(os.getloadavg()[0])
         _say(f"{name}: {time.perf_counter() - began:.0f} s")
     target = out / "machine.json"
     if fresh or not target.is_file():
-        _save(target, json.dumps(machine(loads), indent=1))
+        save(target, machine(loads))
     return {**found, "machine": json.loads(target.read_text(encoding="utf-8"))}
-
-
-def _save(target: Path, text: str) -> None:
-    fresh = target.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(target)
 
 
 def _say(text: str) -> None:
@@ -133,7 +131,7 @@ def write_into(page: Path, tables: str) -> None:
     _, ended, after = rest.partition(END)
     if not (begun and ended):
         raise SystemExit(f"{page} has no block between {BEGIN!r} and {END!r}; add both lines where the tables belong.")
-    _save(page, f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -146,8 +144,8 @@ def main() -> None:
     parser.add_argument("--sft-steps", type=int, default=200, help="of the policy")
     parser.add_argument("--compare", nargs="+", default=list(kinds()), help="runs; the tables need 0, 1 and 2")
     parser.add_argument("--repeats", type=int, default=3, help="of the runs, from building them on")
-    parser.add_argument("--warm-up", type=int, default=3, help="iterations of a run that are not counted")
-    parser.add_argument("--iterations", type=int, default=10, help="of a run that are counted")
+    parser.add_argument("--warm-up", type=int, default=2, help="iterations of a run that are not counted")
+    parser.add_argument("--iterations", type=int, default=8, help="of a run that are counted")
     parser.add_argument("--loops", type=int, default=7, help="repetitions of every stage's loop")
     parser.add_argument("--processes", type=int, default=8, help="that stand for up to 512 runners")
     args = parser.parse_args()
@@ -162,7 +160,7 @@ def main() -> None:
     if any(name not in found for name in PARTS):
         return
     tables = report(found)
-    _save(out / "tables.md", tables + "\n")
+    (out / "tables.md").write_text(tables + "\n", encoding="utf-8")
     print(tables)
     if args.write:
         write_into(args.write, tables)
