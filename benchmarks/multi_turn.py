@@ -144,15 +144,15 @@ def told(what: str, count: int) -> Any:
     """Prints every tenth iteration."""
 
     def show(step: int, text: str) -> None:
-        if step % 10 == 0 or step == count:
+        if step % 5 == 0 or step == count:
             say(f"{what} iteration {step} of {count}: {text}")
 
     return show
 
 
 def measure(out: Path, seed: int, settings: Settings, fraction: float, split: Any, tasks: int) -> dict[str, Any]:
-    """Play the held-out tasks with every agent of a seed; figures go to ``SPLIT.json``, pictures to ``SPLIT.png``."""
-    path = out / f"{split}.json"
+    """Play the held-out tasks with every agent of a seed; writes ``SPLIT-TASKS.json`` and ``.png``."""
+    path = out / f"{split}-{tasks}.json"
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -174,7 +174,7 @@ def measure(out: Path, seed: int, settings: Settings, fraction: float, split: An
     }
     for name, episodes in played.items():
         say(f"seed {seed} {name}: {episodes.rewards.mean():+.3f}, refused {episodes.refused:.1%}")
-    draw(out / f"{split}.png", played[f"single {last}"], played[f"multi {last}"], split, tasks)
+    draw(out / f"{split}-{tasks}.png", played[f"single {last}"], played[f"multi {last}"], split, tasks)
     found = {name: described(episodes) for name, episodes in played.items()}
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(found), encoding="utf-8")
@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=480, help="held-out episodes")
     parser.add_argument("--sft-steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--iterations", type=int, default=60, help="of GRPO; 0: supervised fine-tuning alone")
+    parser.add_argument("--iterations", type=int, default=15, help="of GRPO; 0: supervised fine-tuning alone")
     parser.add_argument("--answers", type=int, default=128, help="sampled in each iteration of GRPO")
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of GRPO")
