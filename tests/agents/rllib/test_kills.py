@@ -60,7 +60,8 @@ class Run:
         assert [row["step"] for row in rows] == STEPS
         assert all(row["valid_rate"] == 1.0 and row["lost_groups"] == 0 for row in rows)
         for row, one in zip(rows, others, strict=True):
-            assert [row[name] for name in COMPARED] == pytest.approx([one[name] for name in COMPARED], rel=1e-6)
+            expected = pytest.approx([one[name] for name in COMPARED], rel=max(tolerance, 1e-6))
+            assert [row[name] for name in COMPARED] == expected
         assert self.distance(other) <= tolerance
 
     def distance(self, other: Run) -> float:
