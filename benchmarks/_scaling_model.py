@@ -26,11 +26,13 @@ class Iteration:
 
     Args:
         runners: How many there are.
+        busy: How many of them have something to do.
         answers: Answers of the iteration.
         seconds: Of every stage.
     """
 
     runners: int
+    busy: int
     answers: int
     seconds: Mapping[str, float]
 
@@ -45,9 +47,19 @@ class Iteration:
         return sum(self.seconds.values())
 
     @property
+    def ahead(self) -> float:
+        """Seconds of what goes on beside the learning, where batches are drawn ahead: weights, and sampling."""
+        return self.sampling + self.seconds["weight sync"]
+
+    @property
     def overlapped(self) -> float:
         """Seconds where the one is entirely behind the other, which is the most that overlapping can do."""
-        return max(self.sampling, self.total - self.sampling)
+        return max(self.ahead, self.total - self.ahead)
+
+    def overlapped_on(self, cores: int) -> float:
+        """The same where there are fewer cores than processes: no sooner than the cores have done all of the work."""
+        own = sum(self.seconds[name] for name in SAMPLING)
+        return max(self.overlapped, (self.total + (self.busy - 1) * own) / cores)
 
     @property
     def rate(self) -> float:
@@ -100,7 +112,7 @@ def _iteration(found: Mapping[str, Any], runners: int, busy: int, prompts: int, 
         "weight sync": stages["weights"]["take"] + stages["weights"]["take_over"] + pushing(store, runners),
         "rest": found["rest"],
     }
-    return Iteration(runners, answers, seconds)
+    return Iteration(runners, busy, answers, seconds)
 
 
 def learning(stages: Mapping[str, Any], answers: int) -> float:

@@ -61,6 +61,10 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:,.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
 def _size(count: float) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
@@ -230,6 +234,12 @@ def _check(found: Found) -> Iterator[str]:
         }
         for name, (guess, true) in parts.items():
             rows.append([str(runners), name, _ms(guess), _ms(true), f"{100 * (guess / true - 1):+.0f}%"])
+        ahead = found["runs"].get(f"{runners} overlapped")
+        if ahead:
+            guess, true = predicted.overlapped_on(found["machine"]["cores"]), usual(ahead, "seconds")
+            rows.append(
+                [str(runners), "iteration, overlapped", _ms(guess), _ms(true), f"{100 * (guess / true - 1):+.0f}%"]
+            )
     yield from _table(("runners", "", "predicted, ms", "measured, ms", "error"), rows)
 
 
@@ -243,7 +253,7 @@ def _predicted(iterations: Sequence[Iteration]) -> list[str]:
                 str(one.answers),
                 *(_ms(one.seconds[name]) for name in STAGES),
                 f"{one.rate:,.0f}",
-                f"{one.rate / first.rate / one.runners * first.runners:.0%}",
+                _percent(one.rate / first.rate / one.runners * first.runners),
                 one.bound,
             ]
         )
@@ -283,15 +293,15 @@ def _turning(found: Found) -> Iterator[str]:
 
 
 def _side(one: Iteration) -> str:
-    if one.sampling >= one.overlapped:
-        return max(SAMPLING, key=lambda name: one.seconds[name])
-    return max((name for name in STAGES if name not in SAMPLING), key=lambda name: one.seconds[name])
+    ahead = (*SAMPLING, "object store", "weight sync")
+    side = ahead if one.ahead >= one.overlapped else [name for name in STAGES if name not in ahead]
+    return max(side, key=lambda name: one.seconds[name])
 
 
 def _with_learners(one: Iteration, count: int) -> tuple[float, str]:
     """Overlapped, and the learning shared out ideally: nothing is counted for the exchange of gradients."""
     seconds = {**one.seconds, "learning": one.seconds["learning"] / count}
-    shared = Iteration(one.runners, one.answers, seconds)
+    shared = Iteration(one.runners, one.busy, one.answers, seconds)
     return shared.overlapped, _side(shared)
 
 
@@ -304,13 +314,20 @@ def _bounds(found: Found) -> Iterator[str]:
             f"- {runners} runners: with {still.answers} answers an iteration {_shares(still)}; with {grown.answers:,} "
             f"{_shares(grown)}."
         )
-    at = learner_bound(found)
-    yield f"- One learner takes as long as the runners from {at} runners on, at 16 answers from each."
-    one = growing(found, 1)
-    spare = one.seconds["generation"] / one.answers
+    at, one, many = learner_bound(found), growing(found, 1), growing(found, RUNNERS[-1])
+    drawn = sum(one.seconds[name] for name in SAMPLING) / one.answers
+    learned = many.seconds["learning"] / many.answers
     yield (
-        f"- A reward that takes longer than {_ms(spare)} ms an answer in the runner takes longer than generation "
-        f"there; `edit` takes {_ms(one.seconds['reward'] / one.answers)} ms."
+        f"- An answer takes a runner {_ms(drawn)} ms, 16 at a time, and the learner {_ms(learned)} ms in steps of 128: "
+        f"{drawn / learned:.1f} runners a learner. Small steps are slow too: at 16 answers from each, learning takes "
+        f"longer than sampling from {at} runner{'s' if at > 1 else ''} on."
+    )
+    calls = sum(many.seconds[name] for name in ("object store", "weight sync")) / many.runners
+    yield f"- Calls, answers and weights take the driver {_ms(calls)} ms a runner and iteration, with 512 runners."
+    most, rule = one.seconds["generation"] / one.answers, one.seconds["reward"] / one.answers
+    yield (
+        f"- A reward becomes the longest part of a runner's work from {_ms(most)} ms an answer on; `edit` takes "
+        f"{_ms(rule)} ms."
     )
 
 
