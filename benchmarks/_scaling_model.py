@@ -120,7 +120,7 @@ def learning(stages: Mapping[str, Any], answers: int) -> float:
     known = {int(size): seconds for size, seconds in stages["learning"].items()}
     whole, rest = divmod(answers, MINIBATCH)
     last = _between(known, max(rest, min(LEARNED))) if rest else 0.0
-    return whole * known[MINIBATCH] + last
+    return float(whole * known[MINIBATCH] + last)
 
 
 def collecting(store: Mapping[str, Any], busy: int, prompts: int) -> float:

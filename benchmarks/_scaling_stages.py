@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,8 +234,8 @@ def _pickled(laboratory: Laboratory, sampled: SampleResult, repeats: int) -> dic
         data = pickle.dumps(part, protocol=5)
         found[str(count)] = {
             "bytes": len(data),
-            "write": laboratory.usual(lambda part=part: pickle.dumps(part, protocol=5), 3 * repeats),
-            "read": laboratory.usual(lambda data=data: pickle.loads(data), 3 * repeats),
+            "write": laboratory.usual(partial(pickle.dumps, part, protocol=5), 3 * repeats),
+            "read": laboratory.usual(partial(pickle.loads, data), 3 * repeats),
         }
     return found
 

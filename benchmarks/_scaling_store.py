@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,8 +141,8 @@ def measure_store(
         found["push"], found["ask"] = {}, {}
         for count in CROWDS:
             pool = RunnerPool(_crowd(crew, count), timeout_s=120.0)
-            found["push"][str(count)] = _twice(lambda pool=pool: pool.push(state, 1), repeats)
-            found["ask"][str(count)] = _twice(lambda pool=pool: pool.stale(1), repeats)
+            found["push"][str(count)] = _twice(partial(pool.push, state, 1), repeats)
+            found["ask"][str(count)] = _twice(partial(pool.stale, 1), repeats)
         say("weights handed to 512 runners")
         large = {COMPONENT_RL_MODULE: {"adapter": np.ones(ADAPTER // 4, dtype=np.float32)}}
         pool = RunnerPool(_crowd(crew, processes), timeout_s=120.0)

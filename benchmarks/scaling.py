@@ -104,6 +104,7 @@ def perform(out: Path, args: argparse.Namespace) -> dict[str, Any]:
             continue
         if name in args.again:
             shutil.rmtree(out / name, ignore_errors=True)
+            target.unlink(missing_ok=True)
         began = time.perf_counter()
         save(target, part())
         # From the file, so that a part reads the same whether it was done now or before.
