@@ -69,6 +69,7 @@ class GRPOSettings(AlgorithmConfig):
         self.max_staleness = 0
         self.max_turns = 32
         self.max_prompt_tokens: int | None = None
+        self.value_lr_scale = 10.0
         for field in fields(Objective):
             setattr(self, field.name, field.default)
         # RLlib's own settings, where GRPO needs others than RLlib's defaults.
@@ -111,6 +112,7 @@ class GRPOSettings(AlgorithmConfig):
         max_staleness: int | Any = NotProvided,
         max_turns: int | Any = NotProvided,
         max_prompt_tokens: int | Any | None = NotProvided,
+        value_lr_scale: float | Any = NotProvided,
         **kwargs: Any,
     ) -> GRPOSettings:
         """Set what is particular to GRPO.
@@ -139,6 +141,7 @@ class GRPOSettings(AlgorithmConfig):
                 with `importance_cap`. See docs/scaling.md.
             max_turns: Most answers of an episode, for environments that would go on; ours end by themselves.
             max_prompt_tokens: Most tokens of a prompt, photos included. Longer conversations lose text, never a photo.
+            value_lr_scale: Learning rate of PPO's value head, as a multiple of ``lr``: it starts from nothing.
             kwargs: Those of `Objective` (``advantage``, ``normalise``, ``ratio``, ``clip``, ``kl_coeff``,
                 ``kl_estimator``, ``importance_cap``, ``entropy_coeff``, and for PPO ``gamma``, ``lam``,
                 ``value_coeff``, ``value_clip``), and RLlib's: ``lr`` (a number or a schedule over answers
@@ -168,6 +171,7 @@ class GRPOSettings(AlgorithmConfig):
             "max_staleness": max_staleness,
             "max_turns": max_turns,
             "max_prompt_tokens": max_prompt_tokens,
+            "value_lr_scale": value_lr_scale,
         }
         return self._set(given | objective)
 
@@ -226,6 +230,8 @@ class GRPOSettings(AlgorithmConfig):
                 raise ConfigurationError(f"{name} = {getattr(self, name)} should be at least {least}.")
         if self.temperature <= 0:
             raise ConfigurationError(f"temperature = {self.temperature} should be above 0; GRPO has to explore.")
+        if self.value_lr_scale <= 0:
+            raise ConfigurationError(f"value_lr_scale = {self.value_lr_scale} should be above 0.")
         if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
             raise ConfigurationError(f"max_prompt_tokens = {self.max_prompt_tokens} should be at least 1, or None.")
         if self.dynamic_sampling and self.max_extra_rounds < 1:

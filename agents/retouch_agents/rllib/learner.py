@@ -80,6 +80,25 @@ class GRPOLearner(TorchLearner):
         """Parameters to train: all of the policy that are not frozen, none of the reference."""
         return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Adam for the policy, and one with a learning rate of its own for the critic's head, which begins at 0."""
+        module: Any = self._module[module_id]
+        parameters = self.get_parameters(module)
+        head = list(module.unwrapped().value_head.parameters()) if config.objective.critic else []
+        known = {id(parameter) for parameter in head}
+        rest = [parameter for parameter in parameters if id(parameter) not in known]
+        self.register_optimizer(
+            module_id=module_id, optimizer=torch.optim.Adam(rest), params=rest, lr_or_lr_schedule=config.lr
+        )
+        if head:
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name="critic",
+                optimizer=torch.optim.Adam(head),
+                params=head,
+                lr_or_lr_schedule=_scaled(config.lr, config.value_lr_scale),
+            )
+
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
@@ -191,6 +210,11 @@ class GRPOLearner(TorchLearner):
         for name, value in {**means, **self._maxima, **critic}.items():
             if name in LEARNER_METRICS:
                 self.metrics.log_value((DEFAULT_MODULE_ID, name), value, reduce="mean")
+
+
+def _scaled(lr: Any, factor: float) -> Any:
+    """A learning rate, or a schedule of [timestep, rate] pairs, times a factor."""
+    return [[at, rate * factor] for at, rate in lr] if isinstance(lr, (list, tuple)) else lr * factor
 
 
 def _padded(rows: Sequence[NDArray[np.float32]], mask: torch.Tensor) -> torch.Tensor:

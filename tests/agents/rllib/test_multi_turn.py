@@ -276,6 +276,31 @@ def test_ppo_over_turns_moves_every_parameter_the_critics_too(built: Any) -> Non
     assert "value_head.weight" not in algorithm.env_runner_group.local_env_runner.get_state()["rl_module"]
 
 
+def test_ppo_goes_on_from_a_checkpoint_with_both_optimisers(built: Any, tmp_path: Path) -> None:
+    algorithm = built(lr=[[0, 1e-3], [100, 1e-4]])
+    algorithm.train()
+    path = algorithm.save_to_path(tmp_path / "checkpoint")
+    expected = algorithm.train()["grpo"]
+    resumed = GRPO.from_checkpoint(path)
+    try:
+        found = resumed.train()["grpo"]
+        assert found["value_loss"] == expected["value_loss"]
+        ours, theirs = weights_of(resumed), weights_of(algorithm)
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    finally:
+        resumed.stop()
+
+
+def test_the_critic_has_a_learning_rate_of_its_own(built: Any) -> None:
+    slow, fast = built(value_lr_scale=1.0), built(value_lr_scale=50.0)
+    for algorithm in (slow, fast):
+        algorithm.train()
+    one, other = weights_of(slow), weights_of(fast)
+    ratio = np.abs(other["value_head.weight"]).mean() / np.abs(one["value_head.weight"]).mean()
+    assert ratio == pytest.approx(50.0, rel=0.05)
+    assert all(np.allclose(one[name], other[name], atol=1e-5) for name in one if name.startswith("policy."))
+
+
 def test_one_by_eight_is_eight_by_one_over_turns(built: Any) -> None:
     whole, parts = built(kl_coeff=0.1), built(kl_coeff=0.1, micro_batch_size=1)
     whole.train()
