@@ -23,6 +23,9 @@ A_MACHINE = 8
 
 NETWORKS = {"10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}
 
+QUIET = 0.9
+"""Share of a core from which on a process had one for itself."""
+
 Found = Mapping[str, Any]
 
 
@@ -73,16 +76,23 @@ def _size(count: float) -> str:
 
 
 def _machine(found: Found) -> Iterator[str]:
-    machine, stages = found["machine"], found["stages"]
+    machine, stages, alone = found["machine"], found["stages"], found["runs"]["0"]
     yield (
         f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}, Ray "
         f"{machine['ray']}, {machine['date']}, commit {machine['commit']}. Load while measuring "
-        f"{machine['load'][0]:.1f} to {machine['load'][1]:.1f}; the stages in their own loops had "
-        f"{stages['granted']:.2f} of a core (1 is a quiet machine). The policy has "
+        f"{machine['load'][0]:.1f} to {machine['load'][1]:.1f}; the runs without remote runners had "
+        f"{usual(alone, 'processor') / usual(alone, 'seconds'):.2f} of a core, the stages in their own loops "
+        f"{stages['granted']:.2f} (1 is a quiet machine). The policy has "
         f"{stages['weights']['parameters'] / 1e6:.2f} million parameters, a prompt "
         f"{stages['prompt_tokens']:.0f} tokens, an answer {stages['tokens']:.0f}, the photos are 64×64, the reward is "
         "the rule `edit`."
     )
+    if min(usual(alone, "processor") / usual(alone, "seconds"), stages["granted"]) < QUIET:
+        yield ""
+        yield (
+            "**Other work ran on this machine at the same time**: what is measured from end to end, and how far the "
+            "prediction is off, says more about that than about scaling. Measure again on a quiet one."
+        )
 
 
 def _ends(found: Found) -> Iterator[str]:
