@@ -59,7 +59,7 @@ class GRPOStage:
         prompts_per_iteration: Tasks per iteration.
         group_size: Answers per task.
         env_runners: Remote Ray env runners; 0 samples in this process.
-        learning_rate: Peak learning rate; falls linearly to a tenth of it.
+        learning_rate: Peak learning rate; falls linearly to a tenth of it after the most answers there can be.
         seed: Seed of the order of tasks and of sampling.
         checkpoint_every: Iterations between two checkpoints to resume from.
         env: Id of the environment, ``"module:id"`` if a module has to be imported for it.
@@ -89,7 +89,8 @@ class GRPOStage:
 
     def algorithm_config(self, model: Path) -> AlgorithmConfig:
         """RLlib's config of the run."""
-        answers = self.iterations * self.prompts_per_iteration * self.group_size
+        turns = int(self.env_config.get("max_turns", 1))
+        answers = self.iterations * self.prompts_per_iteration * self.group_size * turns
         return (
             GRPOConfig()
             .environment(self.env, env_config=dict(self.env_config))
