@@ -82,7 +82,7 @@ class GRPOLearner(TorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Adam for the policy, and one with a learning rate of its own for the critic's head, which begins at 0."""
-        module: Any = self._module[module_id]
+        module: Any = self.module[module_id]
         parameters = self.get_parameters(module)
         head = list(module.unwrapped().value_head.parameters()) if config.objective.critic else []
         known = {id(parameter) for parameter in head}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class ChatModule(TorchRLModule, InferenceOnlyAPI):
         """Load the models."""
         settings: Mapping[str, Any] = self.model_config
         # RLlib's seed makes torch choose deterministic algorithms, and that alone would fill every new tensor first.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False
         dtype = getattr(torch, settings["dtype"])
         self.temperature = float(settings["temperature"])
         tuning = FineTuning(**settings.get("tuning", {}))
