@@ -50,14 +50,16 @@ def look(name):
 
 # Somebody else's job.
 join_as_others()
-Guest.options(name="guest", lifetime="detached").remote()
+guest = Guest.options(name="guest", lifetime="detached").remote()
+ray.get(guest.setting.remote())  # one that has not started goes with its job, detached or not
 ray.shutdown()
 
 start_ray(64, address=ADDRESS)
 look("joined")
 start_ray(1)  # this process has a Ray: nothing happens
 look("again")
-seen["ours"] = ray.get(Guest.remote().setting.remote())
+guest = Guest.remote()  # an actor that nobody holds is taken away
+seen["ours"] = ray.get(guest.setting.remote())
 ray.shutdown()
 
 os.environ["RAY_ADDRESS"] = ADDRESS
