@@ -38,6 +38,10 @@ class Guest:
     def setting(self):
         return os.environ.get("TRANSFORMERS_VERBOSITY")
 
+@ray.remote(num_cpus=0)
+def setting():
+    return os.environ.get("TRANSFORMERS_VERBOSITY")
+
 def join_as_others():
     # As Ray itself does it, with its switch for addresses in the network off.
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -58,8 +62,7 @@ start_ray(64, address=ADDRESS)
 look("joined")
 start_ray(1)  # this process has a Ray: nothing happens
 look("again")
-guest = Guest.remote()  # an actor that nobody holds is taken away
-seen["ours"] = ray.get(guest.setting.remote())
+seen["ours"] = ray.get(setting.remote())
 ray.shutdown()
 
 os.environ["RAY_ADDRESS"] = ADDRESS
