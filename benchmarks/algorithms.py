@@ -49,7 +49,8 @@ class Row(GRPOStage):
     def algorithm_config(self, model: Path) -> AlgorithmConfig:
         """The stage's config with the algorithm's options."""
         config: Any = super().algorithm_config(model)
-        return config.algorithm(self.algorithm)  # type: ignore[no-any-return]
+        chosen: AlgorithmConfig = config.algorithm(self.algorithm)
+        return chosen
 
 
 def tasks(split: str, seed: int, size: int = 1_000_000) -> dict[str, Any]:

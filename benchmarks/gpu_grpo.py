@@ -207,7 +207,8 @@ def algorithm_of(model: Path, args: argparse.Namespace) -> GRPO:
         micro_batch_size=args.micro_batch,
         lr=1e-5,
     )
-    return config.build_algo()  # type: ignore[no-any-return]
+    algorithm: GRPO = config.build_algo()
+    return algorithm
 
 
 def utilisation(args: argparse.Namespace, shape: Shape, rows: list[dict[str, float]], prompt: int) -> dict[str, float]:
