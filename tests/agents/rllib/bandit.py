@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,11 @@ class WordBandit(gymnasium.Env[dict[str, Any], Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
-        if self.fatal_file and Path(self.fatal_file).exists():
-            Path(self.fatal_file).unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fatal_file:
+            # Two runners may see the file at once: the one that removes it dies, and the other goes on.
+            with suppress(FileNotFoundError):
+                Path(self.fatal_file).unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
         self.index = options["index"] if options else int(self.np_random.integers(NUM_TASKS))
         if self.index in self.broken_tasks:
             raise OSError(f"photo {self.index} is gone")
