@@ -1,13 +1,13 @@
 """Train a tiny generalist reward model and policies with it, and say what it is worth (issue 5).
 
-    python benchmarks/judge.py sft --seed 0          # the judge, 4,200 steps on perturbed pairs; and two early policies
+    python benchmarks/judge.py sft --seed 0          # the judge, 6,000 steps on perturbed pairs; and two policies
     python benchmarks/judge.py accuracy --seed 0     # accuracy on held-out pairs, with controls
     python benchmarks/judge.py reward --seed 0       # GRPO with the judge, the rule and a random reward, by the rule
     python benchmarks/judge.py pgrt --seed 0         # PGRT against as much training on perturbations
     python benchmarks/judge.py report                # every figure that is there
 
-Everything is written below --out; what is there is not done again. Held-out: other photos (the samples' test split).
-The README tells what its figures were made with, and what was chosen after looking at them.
+Everything is written below --out; what is there is not done again. Held-out: other photos (the samples' test split, or
+--test-photos). The README tells what its figures were made with, and what was chosen after looking at them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ SLIDERS = ("exposure", "contrast", "saturation", "temperature", "tint", "vignett
 """What the requests are about: sliders that 32 pixels can tell apart."""
 
 PERTURBER = {"extra": 0.1, "extras": list(SLIDERS)}
+"""One fault an edit: what accuracy is measured on, and what PGRT goes beyond."""
+
+FAULTY = {**PERTURBER, "faults": 3}
+"""What the judge learns from: a policy errs in several sliders at once."""
+
 MARGIN = 2.0
 """Points (of 10) between the right totals of two edits of a policy, from which the instruction decides between them."""
 
@@ -50,36 +56,56 @@ POLICY_PAIRS = 4500
 """One a task, so that intervals over pairs are intervals over tasks; the photos are four."""
 
 
-def tasks(split: str, seed: int, size: int = 1_000_000) -> dict[str, Any]:
-    """Requests that name sliders, 64-pixel photos."""
-    return {"split": split, "size": size, "kinds": ["instruct"], "resolution": 64, "seed": seed, "sliders": SLIDERS}
+BOTH = ("instruct", "restore")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Whose photos.
+
+    Args:
+        train: Photos or folders to train on; None for the shipped ones.
+        test: Photos or folders to test on; None for the shipped ones.
+    """
+
+    train: list[str] | None
+    test: list[str] | None
+
+    def tasks(
+        self, split: str, seed: int, size: int = 1_000_000, kinds: Sequence[str] = ("instruct",)
+    ) -> dict[str, Any]:
+        """Requests that name sliders, or (kind *restore*) leave it to the photo what it needs; 64-pixel photos."""
+        about = {"split": split, "size": size, "kinds": list(kinds), "resolution": 64, "seed": seed, "sliders": SLIDERS}
+        return {**about, "photos": self.train, "test_photos": self.test}
 
 
 def sft(out: Path, args: argparse.Namespace) -> None:
-    """The judge; a policy whose edits it is to judge; and one that has learned so little that a reward can help it."""
+    """The judge; a young policy whose edits it is to judge; and one that rewards are to make better."""
     judge = out / "judge"
-    for name, steps in (("policy", args.policy_steps), ("early", args.early_steps)):
+    for name, steps, kinds in (("policy", args.policy_steps, ("instruct",)), ("start", args.start_steps, BOTH)):
         if not (out / name).is_dir():
             base = build_tiny(out / f"{name}-base", IEA, words(), size=MODEL_SIZE, seed=args.seed)
-            env = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": tasks("train", args.seed)}
+            data = args.of.tasks("train", args.seed, kinds=kinds)
+            env = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": data}
             for row in SFTTrainer(base, out / name, env, SFTConfig(steps=steps, log_every=50)).train():
                 print(name, row, flush=True)
     if not judge.is_dir():
         base = build_tiny_judge(out / "judge-base", seed=args.seed)
-        pairs = PerturbedPairs("samples", tasks("train", args.seed), PERTURBER, seed=args.seed)
+        data = args.of.tasks("train", args.seed, kinds=BOTH)
+        pairs = PerturbedPairs("samples", data, FAULTY, seed=args.seed)
         config = SFTConfig(steps=args.judge_steps, batch_size=24, number_sigma=1.0, log_every=100)
         for row in teach_judge(base, judge, pairs, config, seed=args.seed):
             print("judge", row, flush=True)
 
 
-def perturbed_test(count: int = TEST_TASKS) -> PerturbedPairs:
+def perturbed_test(of: Photos, count: int = TEST_TASKS, kinds: Sequence[str] = ("instruct",)) -> PerturbedPairs:
     """Held-out perturbed pairs, the same for every seed."""
-    return PerturbedPairs("samples", tasks("test", 0, count), PERTURBER, seed=7)
+    return PerturbedPairs("samples", of.tasks("test", 0, count, kinds), PERTURBER, seed=7)
 
 
-def policy_test(policy: Path, seed: int, count: int = POLICY_PAIRS) -> list[Pair]:
+def policy_test(of: Photos, policy: Path, seed: int, count: int = POLICY_PAIRS) -> list[Pair]:
     """Held-out pairs of a policy's own edits that the instruction decides: one a task, so that they are independent."""
-    dataset, rng = get_dataset("samples", **tasks("test", 1)), np.random.default_rng(seed)
+    dataset, rng = get_dataset("samples", **of.tasks("test", 1)), np.random.default_rng(seed)
     pairs: list[Pair] = []
     for start in range(0, len(dataset), 256):
         edits = sample_edits(policy, dataset, range(start, start + 256), answers=4, seed=seed)
@@ -109,10 +135,14 @@ def accuracy(out: Path, args: argparse.Namespace) -> None:
         form = "together" if together else "alone"
         for control in CONTROLS:
             found[f"perturbed {form} {control}"] = described(
-                score_pairs(judge, perturbed_test(), together=together, control=control)
+                score_pairs(judge, perturbed_test(args.of), together=together, control=control)
             )
             print(f"perturbed {form} {control}", found[f"perturbed {form} {control}"], flush=True)
-    pairs = policy_test(out / "policy", args.seed)
+    for control in CONTROLS[:2]:
+        vague = score_pairs(judge, perturbed_test(args.of, kinds=("restore",)), control=control)
+        found[f"perturbed restore alone {control}"] = described(vague)
+        print(f"perturbed restore alone {control}", described(vague), flush=True)
+    pairs = policy_test(args.of, out / "policy", args.seed)
     for control in CONTROLS:
         shown = pairs if control == "none" else pairs[: POLICY_PAIRS // 3]
         found[f"policy alone {control}"] = described(score_pairs(judge, shown, control=control))
@@ -121,13 +151,14 @@ def accuracy(out: Path, args: argparse.Namespace) -> None:
 
 
 def reward(out: Path, args: argparse.Namespace) -> None:
-    """GRPO of the early policy with three rewards, measured by the rule."""
+    """GRPO of a policy with three rewards, measured by the rule."""
     metrics = MetricsLog(out / "metrics.jsonl")
-    data = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": tasks("train", args.seed + 100), "max_turns": 1}
+    asked = args.of.tasks("train", args.seed + 100, kinds=BOTH)
+    data = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": asked, "max_turns": 1}
     stage = GRPOStage(data, args.iterations, env_runners=0, seed=args.seed, learning_rate=args.policy_lr)
     say = heard()
     if not (out / "grpo-judge").is_dir():
-        train_policy(out / "early", out / "grpo-judge", stage, out / "judge", metrics, say)
+        train_policy(out / "start", out / "grpo-judge", stage, out / "judge", metrics, say)
     others = {
         "grpo-rule": {"reward": "edit"},
         "grpo-random": {"reward": "retouch_reward_models.training.controls:RandomReward"},
@@ -142,14 +173,19 @@ def reward(out: Path, args: argparse.Namespace) -> None:
                 learning_rate=args.policy_lr,
                 name=name,
             )
-            reinforce(out / "early", out / name, whole, metrics, lambda n, text: say(text))
-    names = ("early", "grpo-judge", "grpo-rule", "grpo-random")
-    test = get_dataset("samples", **tasks("test", 2, args.test_tasks))
+            reinforce(out / "start", out / name, whole, metrics, lambda n, text: say(text))
+    half = args.test_tasks // 2
+    held_out = {kind: get_dataset("samples", **args.of.tasks("test", 2, half, [kind])) for kind in BOTH}
+    names = ("start", "grpo-judge", "grpo-rule", "grpo-random")
     found: dict[str, Any] = {}
     for how, measure in (("greedy", greedy_rewards), ("sampled", sampled_rewards)):
-        rows = {name: measure(out / name, test) for name in names}
-        found |= {f"{how} {name}": {"rule reward": float(values.mean())} for name, values in rows.items()}
-        for better, worse in (("grpo-judge", "early"), ("grpo-judge", "grpo-random"), ("grpo-rule", "early")):
+        rows = {}
+        for name in names:
+            by_kind = {kind: measure(out / name, test) for kind, test in held_out.items()}
+            rows[name] = np.concatenate(list(by_kind.values()))
+            found[f"{how} {name}"] = {"rule reward": float(rows[name].mean())}
+            found |= {f"{how} {name} {kind}": {"rule reward": float(by_kind[kind].mean())} for kind in BOTH}
+        for better, worse in (("grpo-judge", "start"), ("grpo-judge", "grpo-random"), ("grpo-rule", "start")):
             found[f"{how} {better} - {worse}"] = paired(rows[better] - rows[worse])
     save(out / "reward.json", found)
     print(json.dumps(found, indent=1))
@@ -158,7 +194,7 @@ def reward(out: Path, args: argparse.Namespace) -> None:
 def pgrt(out: Path, args: argparse.Namespace) -> None:
     """PGRT against as much training on perturbations alone."""
     say = heard()
-    common: dict[str, Any] = {"dataset": "samples", "dataset_kwargs": tasks("train", args.seed + 200)}
+    common: dict[str, Any] = {"dataset": "samples", "dataset_kwargs": args.of.tasks("train", args.seed + 200)}
     judge_stage = GRPOStage(
         {},
         args.judge_iterations,
@@ -181,7 +217,7 @@ def pgrt(out: Path, args: argparse.Namespace) -> None:
         "perturbed": PGRTConfig(**common, **both, share=0.0, policy=None),
     }
     judges = {"before": out / "judge"}
-    policies = {"early": out / "policy"}
+    policies = {"before": out / "policy"}
     for name, config in arms.items():
         started = time.perf_counter()
         last_policy, judges[name] = alternate(out / "policy", out / "judge", out / name, config, say)
@@ -189,12 +225,12 @@ def pgrt(out: Path, args: argparse.Namespace) -> None:
         if name == "pgrt":
             policies["trained"] = last_policy
     found: dict[str, Any] = {}
-    pairs = {kind: policy_test(folder, args.seed, POLICY_PAIRS // 2) for kind, folder in policies.items()}
-    own = [*pairs["early"], *pairs["trained"]]
+    pairs = {kind: policy_test(args.of, folder, args.seed, POLICY_PAIRS // 2) for kind, folder in policies.items()}
+    own = [*pairs["before"], *pairs["trained"]]
     sets: dict[str, tuple[Sequence[Pair] | PerturbedPairs, bool]] = {
         "policy alone": (own, False),
         "policy together": (own[::3], True),
-        "perturbed alone": (perturbed_test(1000), False),
+        "perturbed alone": (perturbed_test(args.of, 1000), False),
     }
     for kind, (shown, together) in sets.items():
         outcomes = {}
@@ -251,17 +287,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/judge"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy-steps", type=int, default=300)
-    parser.add_argument("--early-steps", type=int, default=120)
-    parser.add_argument("--judge-steps", type=int, default=4200)
-    parser.add_argument("--iterations", type=int, default=70, help="of GRPO, for each reward")
+    parser.add_argument("--photos", nargs="+", help="photos or folders to train on; the samples' own by default")
+    parser.add_argument("--test-photos", nargs="+", help="photos or folders to test on; the samples' own by default")
+    parser.add_argument("--start-steps", type=int, default=1000)
+    parser.add_argument("--judge-steps", type=int, default=6000)
+    parser.add_argument("--iterations", type=int, default=80, help="of GRPO, for each reward")
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
     parser.add_argument("--judge-iterations", type=int, default=40, help="a round")
     parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
-    parser.add_argument("--policy-lr", type=float, default=1e-4)
+    parser.add_argument("--policy-lr", type=float, default=2e-4)
     parser.add_argument("--judge-lr", type=float, default=4e-4)
     parser.add_argument("--judge-temperature", type=float, default=0.6)
     parser.add_argument("--test-tasks", type=int, default=480)
     args = parser.parse_args()
+    args.of = Photos(args.photos, args.test_photos)
     out = args.out / f"seed-{args.seed}"
     out.mkdir(parents=True, exist_ok=True)
     for stage in args.stages:

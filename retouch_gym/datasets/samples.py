@@ -25,6 +25,9 @@ from retouch_gym.renderers.base import Rendered
 from retouch_gym.tasks import Task
 from retouch_gym.types import Photo
 
+Folders = str | Path | Sequence[str | Path]
+"""A photo or a folder of photos, or several of these."""
+
 ASSETS = Path(__file__).parent / "assets"
 
 TRAIN_PHOTOS = ("flower", "grace_hopper", "hubble_deep_field", "immunohistochemistry", "retina", "rocket")
@@ -75,14 +78,15 @@ class SamplesDataset(Dataset):
         kinds: Kinds of task, in turn.
         resolution: Side of the square photos in pixels.
         seed: Seed of the whole dataset.
-        photos: Folders of photos to train on instead of the shipped ones. The test split is then every
+        photos: Photos, or folders of them, to train on instead of the shipped ones. The test split is then every
             shipped everyday photo.
         sliders: Sliders that *instruct* tasks use.
         scenes: Share of training photos that are procedural scenes, 0..1. None: .35, or .1 with photos of your
             own, which are more and more like what the agent will meet.
+        test_photos: Photos, or folders of them, to test on instead of the shipped ones.
 
     Raises:
-        DatasetError: If an option has no meaning, or a folder holds no photo.
+        DatasetError: If an option has no meaning, a folder holds no photo, or a photo is to be trained and tested on.
     """
 
     name = "samples"
@@ -94,9 +98,10 @@ class SamplesDataset(Dataset):
         kinds: Sequence[str] = KINDS,
         resolution: int = 64,
         seed: int = 0,
-        photos: str | Path | Sequence[str | Path] | None = None,
+        photos: Folders | None = None,
         sliders: Sequence[str] = tuple(ADJECTIVES),
         scenes: float | None = None,
+        test_photos: Folders | None = None,
     ) -> None:
         _check("split", [split], SPLITS)
         _check("kinds", kinds, KINDS)
@@ -114,7 +119,7 @@ class SamplesDataset(Dataset):
         self.sliders = tuple(sliders)
         usual = _SCENES if photos is None else _SCENES_AMONG_OWN_PHOTOS
         self.scenes = usual if scenes is None else scenes
-        self.files = _files(split, photos)
+        self.files = _files(split, photos, test_photos)
 
     def __len__(self) -> int:
         return self.size
@@ -225,24 +230,33 @@ def _check(name: str, values: Sequence[str], known: Sequence[str]) -> None:
         raise DatasetError(f"{name} = {values!r} should be chosen from {', '.join(known)}.")
 
 
-def _files(split: str, photos: str | Path | Sequence[str | Path] | None) -> tuple[CachedFile, ...]:
-    if photos is None:
-        names: Sequence[str] = TRAIN_PHOTOS if split == "train" else TEST_PHOTOS
-    elif split == "test":
-        names = EVERYDAY_PHOTOS
+def _files(split: str, photos: Folders | None, test_photos: Folders | None) -> tuple[CachedFile, ...]:
+    own = None if photos is None else _own_files("photos", photos)
+    test = None if test_photos is None else _own_files("test_photos", test_photos)
+    both = set(own or ()) & set(test or ())
+    if both:
+        raise DatasetError(f"{min(both)!r} is in photos and in test_photos; keep what is tested out of training.")
+    if split == "test":
+        found = test or _shipped(EVERYDAY_PHOTOS if own else TEST_PHOTOS)
     else:
-        return _own_files([photos] if isinstance(photos, str | Path) else photos)
-    return tuple(CachedFile(str(ASSETS / f"{name}.png")) for name in names)
-
-
-def _own_files(folders: Sequence[str | Path]) -> tuple[CachedFile, ...]:
-    found: list[str] = []
-    for folder in folders:
-        inside = [path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES]
-        if not inside:
-            endings = ", ".join(sorted(PHOTO_SUFFIXES))
-            raise DatasetError(f"No photo below {str(folder)!r}; give a folder that holds files ending in {endings}.")
-        found += sorted(str(path) for path in inside)
-    if not found:
-        raise DatasetError("photos is empty; give at least one folder, or None for the shipped photos.")
+        found = own or _shipped(TRAIN_PHOTOS)
     return tuple(CachedFile(path) for path in found)
+
+
+def _shipped(names: Sequence[str]) -> list[str]:
+    return [str(ASSETS / f"{name}.png") for name in names]
+
+
+def _own_files(option: str, given: Folders) -> list[str]:
+    found: list[str] = []
+    for path in [given] if isinstance(given, str | Path) else given:
+        root = Path(path)
+        inside = [root] if root.is_file() else list(root.rglob("*"))
+        photos = sorted(str(file) for file in inside if file.suffix.lower() in PHOTO_SUFFIXES)
+        if not photos:
+            endings = ", ".join(sorted(PHOTO_SUFFIXES))
+            raise DatasetError(f"No photo below {str(path)!r}; give a folder that holds files ending in {endings}.")
+        found += photos
+    if not found:
+        raise DatasetError(f"{option} is empty; give at least one folder, or None for the shipped photos.")
+    return found

@@ -148,6 +148,19 @@ def test_own_photos_replace_the_training_photos(tmp_path: Path) -> None:
     assert all(task.photo.load().shape == (64, 64, 3) for task in train)
 
 
+def test_own_photos_to_test_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("seen", "kept"):
+        save_image(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8), tmp_path / f"{name}.png")
+    seen, kept = tmp_path / "seen.png", tmp_path / "kept.png"
+    for split, expected in (("train", seen), ("test", kept)):
+        dataset = SamplesDataset(split, size=4, photos=[seen], test_photos=[kept], scenes=0.0)
+        assert [Path(file.path) for file in dataset.files] == [expected]
+        assert all(task.photo.load().shape == (64, 64, 3) for task in dataset)
+    with pytest.raises(DatasetError, match=r"seen\.png' is in photos and in test_photos"):
+        SamplesDataset(photos=seen, test_photos=tmp_path)
+
+
 def test_tasks_are_small_and_pickle() -> None:
     task: Task = SamplesDataset(size=2)[1]
     data = pickle.dumps(task)
@@ -169,6 +182,7 @@ def test_tasks_are_small_and_pickle() -> None:
         ({"scenes": 1.5}, "scenes = 1.5"),
         ({"photos": []}, "photos is empty"),
         ({"photos": "no/such/folder"}, "No photo below 'no/such/folder'"),
+        ({"test_photos": []}, "test_photos is empty"),
     ],
 )
 def test_options_without_meaning_are_refused(options: dict[str, Any], message: str) -> None:

@@ -30,7 +30,7 @@ class JudgeDemonstrations:
     in the others, and depends on (pairs, seed, i) alone.
 
     Args:
-        pairs: See `retouch_reward_models.training.pairs.get_pairs`; tasks with requests that name sliders.
+        pairs: See `retouch_reward_models.training.pairs.get_pairs`; tasks with recipes.
         prompt: What the judge is shown and told.
         verdict_format: How it answers.
         both: Share of the examples that show both edits, 0..1.
@@ -66,5 +66,5 @@ class JudgeDemonstrations:
         if rng.random() >= self.both:
             recipes = recipes[:1]
         case = render_case(pair.task, recipes, self.renderer)
-        answer = self.format.write(oracle_verdict(pair.task.instruction, recipes))
+        answer = self.format.write(oracle_verdict(pair.task.instruction, recipes, pair.task.recipe))
         return self.prompt.verdict(case, self.format), answer

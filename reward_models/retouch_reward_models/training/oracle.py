@@ -1,8 +1,9 @@
 """The right verdict about edits whose recipes are known, for requests in the words of the synthetic tasks.
 
 What a request decides is a range for each slider that it names (an adverb stands for a range, see
-`retouch_gym.datasets.grammar`), and that no other slider is touched. An edit inside all ranges is as right as any
-other.
+`retouch_gym.datasets.grammar`), and that no other slider is touched. A request that names none leaves it to the photo:
+what it needs is what the recipe of its task says, give or take `TOLERANCE`. An edit inside all ranges is as right as
+any other.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ NOTE_LIMIT = 100
 """Notes are multiples of 5 within ± this."""
 
 
+TOLERANCE = 10
+"""A vague request is met by sliders that are this close to those of its task's recipe."""
+
+
 def requested(instruction: str) -> dict[str, tuple[int, int]]:
     """What a request decides: slider to (lowest, highest) value that does what it says. Empty for a vague request."""
     ranges = {}
@@ -40,23 +45,31 @@ def requested(instruction: str) -> dict[str, tuple[int, int]]:
     return ranges
 
 
-def oracle_verdict(instruction: str, recipes: Sequence[Recipe]) -> Verdict:
+def needed(recipe: Recipe) -> dict[str, tuple[float, float]]:
+    """What a photo needs that `recipe` mends: slider to (lowest, highest) value that does it."""
+    return {slider: (value - TOLERANCE, value + TOLERANCE) for slider, value in recipe.controls.items()}
+
+
+def oracle_verdict(instruction: str, recipes: Sequence[Recipe], remedy: Recipe | None = None) -> Verdict:
     """The right verdict about edits.
 
-    One criterion for each slider that is asked for, weighted by how strongly, and `OTHER`. The note of a slider is its
-    value, and of `OTHER` how much was touched that nobody asked for, both as multiples of 5; a score falls linearly
-    with the distance from what was asked for.
+    One criterion for each slider that is asked for or needed, weighted by how strongly, and `OTHER`. The note of a
+    slider is its value, and of `OTHER` how much was touched that nobody asked for, both as multiples of 5; a score
+    falls linearly with the distance from what was asked for.
 
     Args:
-        instruction: A request that names at least one slider.
+        instruction: The request.
         recipes: The edits.
+        remedy: What the photo needs, which decides where the request names no slider.
 
     Raises:
-        ValueError: If the request names no slider.
+        ValueError: If the request names no slider, and there is no remedy.
     """
-    ranges = requested(instruction)
+    ranges: Mapping[str, tuple[float, float]] = requested(instruction)
+    if not ranges and remedy is not None:
+        ranges = needed(remedy)
     if not ranges:
-        raise ValueError(f"{instruction!r} names no slider, so nobody can say what it decides.")
+        raise ValueError(f"{instruction!r} names no slider and there is no remedy, so nobody can say what is right.")
     scored = []
     for slider, weight in _weights(ranges).items():
         values = [recipe[slider] for recipe in recipes]
@@ -71,7 +84,7 @@ def _scored(name: str, weight: int, scores: Sequence[int], values: Sequence[floa
     return Scored(Criterion(name, weight / 100), tuple(map(float, scores)), tuple(map(_note, values)))
 
 
-def _weights(ranges: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+def _weights(ranges: Mapping[str, tuple[float, float]]) -> dict[str, int]:
     """Per cent for each slider: multiples of 5 in proportion to how strongly it is asked for, together 100 − OTHER."""
     strengths = {slider: abs(low + high) / 2 for slider, (low, high) in ranges.items()}
     rest = 100 - OTHER_WEIGHT
@@ -82,7 +95,7 @@ def _weights(ranges: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     return weights
 
 
-def _outside(value: float, ends: tuple[int, int]) -> float:
+def _outside(value: float, ends: tuple[float, float]) -> float:
     return max(ends[0] - value, value - ends[1], 0)
 
 

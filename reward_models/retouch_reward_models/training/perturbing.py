@@ -48,28 +48,50 @@ class RulePerturber(Perturber):
         toolset: The recipes' toolset.
         extra: Share of perturbations that touch a control which the recipe leaves alone; 0..1.
         extras: The controls that these are drawn from; None for all.
+        faults: Most controls of one recipe that are damaged; how many is drawn from 1 to this.
+
+    Raises:
+        ValueError: If `faults` is less than 1.
     """
 
-    def __init__(self, toolset: str | Toolset = "iea", extra: float = 0.1, extras: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        toolset: str | Toolset = "iea",
+        extra: float = 0.1,
+        extras: Sequence[str] | None = None,
+        faults: int = 1,
+    ) -> None:
+        if faults < 1:
+            raise ValueError(
+                f"faults = {faults!r} should be at least 1: a perturbed recipe differs from the strong one."
+            )
         self.toolset = get_toolset(toolset)
         self.extra = extra
         self.extras = tuple(extras) if extras is not None else tuple(self.toolset.controls)
+        self.faults = faults
 
     def perturb(
         self, recipes: Sequence[Recipe], instructions: Sequence[str], rng: np.random.Generator
     ) -> list[Recipe | None]:
         """See `Perturber.perturb`."""
-        return [self._perturb(recipe, rng) if recipe.controls else None for recipe in recipes]
+        return [self._damage(recipe, rng) if recipe.controls else None for recipe in recipes]
 
-    def _perturb(self, recipe: Recipe, rng: np.random.Generator) -> Recipe:
+    def _damage(self, recipe: Recipe, rng: np.random.Generator) -> Recipe:
+        count = int(rng.integers(1, self.faults, endpoint=True)) if self.faults > 1 else 1
+        damaged, spared = recipe, sorted(recipe.controls)
         unused = [name for name in self.extras if not recipe[name]]
-        if unused and rng.random() < self.extra:
-            name = str(rng.choice(unused))
-            return _with(recipe, name, self._away(0.0, self.toolset.controls[name], rng))
-        name = str(rng.choice(sorted(recipe.controls)))
-        if rng.random() < 1 / 3:
-            return recipe.without(name)
-        return _with(recipe, name, self._away(recipe[name], self.toolset.controls[name], rng))
+        for _ in range(count):
+            extra = bool(unused) and rng.random() < self.extra
+            names = unused if extra else spared
+            if not names:
+                break
+            name = str(rng.choice(names))
+            names.remove(name)
+            if not extra and rng.random() < 1 / 3:
+                damaged = damaged.without(name)
+            else:
+                damaged = _with(damaged, name, self._away(recipe[name], self.toolset.controls[name], rng))
+        return damaged
 
     def _away(self, value: float, control: Control, rng: np.random.Generator) -> float:
         """A multiple of 5 (or of a hundredth of a narrow range) that is far enough from `value`."""

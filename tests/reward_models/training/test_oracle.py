@@ -60,9 +60,36 @@ def test_weights_go_by_how_strongly_something_is_asked_for() -> None:
     assert verdict.scored[0].notes == ("80",)
 
 
-def test_a_vague_request_has_no_right_verdict() -> None:
-    with pytest.raises(ValueError, match="names no slider"):
+def test_a_vague_request_alone_has_no_right_verdict() -> None:
+    with pytest.raises(ValueError, match="names no slider and there is no remedy"):
         oracle_verdict("make it look good.", [Recipe("iea")])
+
+
+@pytest.mark.parametrize(
+    ("controls", "light", "tint", "other"),
+    [
+        ({"exposure": -60, "tint": 20}, 10, 10, 10),
+        ({"exposure": -50, "tint": 30}, 10, 10, 10),  # within the tolerance of 10
+        ({"exposure": -25, "tint": 20}, 5, 10, 10),  # 25 of 50 outside it
+        ({"tint": 20, "vignette": 40}, 0, 10, 6),
+    ],
+)
+def test_a_vague_request_asks_for_what_the_photo_needs(
+    controls: dict[str, float], light: float, tint: float, other: float
+) -> None:
+    remedy = Recipe("iea", {"exposure": -60, "tint": 20})
+    verdict = oracle_verdict("make it look good.", [Recipe("iea", controls)], remedy)
+    assert [(item.criterion.name, round(100 * item.criterion.weight)) for item in verdict.scored] == [
+        ("exposure", 60),
+        ("tint", 20),
+        (OTHER, 20),
+    ]
+    assert [item.scores for item in verdict.scored] == [(light,), (tint,), (other,)]
+
+
+def test_words_come_before_the_remedy() -> None:
+    edit, remedy = Recipe("iea", {"brightness": 20}), Recipe("iea", {"tint": 60})
+    assert oracle_verdict("slightly brighter.", [edit], remedy).total() == pytest.approx(10)
 
 
 @pytest.mark.parametrize("seed", range(20))

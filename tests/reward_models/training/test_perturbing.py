@@ -45,6 +45,29 @@ def test_one_parameter_is_left_out_or_far_from_where_it_was(recipe: Recipe, seed
     assert one(recipe, seed, perturber) == worse
 
 
+@settings(max_examples=200, deadline=None)
+@given(recipe=RECIPES, seed=st.integers(0, 2**31), faults=st.integers(2, 5))
+def test_several_controls_are_damaged_at_once(recipe: Recipe, seed: int, faults: int) -> None:
+    perturber = RulePerturber(extra=0.3, faults=faults)
+    worse = one(recipe, seed, perturber)
+    different = [name for name in NAMES if worse[name] != recipe[name]]
+    assert 1 <= len(different) <= faults
+    for name in different:
+        control = get_toolset("iea").controls[name]
+        far = LEAST_CHANGE * (control.high - control.low)
+        assert name in recipe.controls if not worse[name] else abs(worse[name] - recipe[name]) >= far
+    assert one(recipe, seed, perturber) == worse
+
+
+def test_every_number_of_faults_is_drawn() -> None:
+    recipe = Recipe("iea", {"exposure": 40, "contrast": -30, "tint": 60, "vignette": 30})
+    found = RulePerturber(faults=3).perturb([recipe] * 300, [""] * 300, np.random.default_rng(0))
+    counts = [sum(worse[name] != recipe[name] for name in NAMES) for worse in found if worse is not None]
+    assert {count: 70 < counts.count(count) < 130 for count in set(counts)} == {1: True, 2: True, 3: True}
+    with pytest.raises(ValueError, match="faults = 0"):
+        RulePerturber(faults=0)
+
+
 def test_every_kind_of_damage_is_drawn() -> None:
     recipe = Recipe("iea", {"exposure": 40, "contrast": -30})
     rng = np.random.default_rng(0)
