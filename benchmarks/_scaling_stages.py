@@ -90,7 +90,7 @@ class Laboratory:
 
     def rollouts(self, groups: int) -> SampleResult:
         """What a runner returns for some tasks."""
-        chat, generator, player = self.runner.chat, self.runner.generator, self.runner.player
+        chat, generator, player = self.runner.chat, self.runner.generator, self.runner.players[0]
         drawing = Drawing(GROUP, 1.0, MAX_TOKENS, 1)
         return converse(chat, generator, player, self.requests(groups), drawing)
 

@@ -61,6 +61,7 @@ class GRPOSettings(AlgorithmConfig):
         self.max_new_tokens = 128
         self.temperature = 1.0
         self.sampler_batch_size = 256
+        self.lanes = 1
         self.generator: GeneratorChoice = None
         self.num_updates = 1
         self.micro_batch_size: int | None = None
@@ -104,6 +105,7 @@ class GRPOSettings(AlgorithmConfig):
         max_new_tokens: int | Any = NotProvided,
         temperature: float | Any = NotProvided,
         sampler_batch_size: int | Any = NotProvided,
+        lanes: int | Any = NotProvided,
         generator: GeneratorChoice | Any = NotProvided,
         num_updates: int | Any = NotProvided,
         micro_batch_size: int | Any | None = NotProvided,
@@ -129,6 +131,8 @@ class GRPOSettings(AlgorithmConfig):
             max_new_tokens: Most tokens of an answer.
             temperature: Sampling temperature; probabilities in the loss are at this temperature too.
             sampler_batch_size: Most answers that a runner draws at a time.
+            lanes: Parts that a runner's groups are shared into, each with an environment of its own. With 2, one part's
+                answers are rendered and scored while the other's are drawn: for rewards computed elsewhere.
             generator: What runners sample with. None: the policy, with transformers. An `EndpointSettings`: a server,
                 which gets the policy's adapter (``docs/generation.md``). Otherwise a function of policy and chat
                 format that returns a `Generator`, and has to be picklable.
@@ -163,6 +167,7 @@ class GRPOSettings(AlgorithmConfig):
             "max_new_tokens": max_new_tokens,
             "temperature": temperature,
             "sampler_batch_size": sampler_batch_size,
+            "lanes": lanes,
             "generator": generator,
             "num_updates": num_updates,
             "micro_batch_size": micro_batch_size,
@@ -225,6 +230,7 @@ class GRPOSettings(AlgorithmConfig):
             ("max_new_tokens", 1),
             ("num_updates", 1),
             ("max_turns", 1),
+            ("lanes", 1),
         ):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} = {getattr(self, name)} should be at least {least}.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -81,12 +82,25 @@ class _Talk:
 
 
 def converse(
-    chat: Chat, generator: Generator, player: Player, requests: Sequence[GroupRequest], drawing: Drawing
+    chat: Chat,
+    generator: Generator,
+    player: Player,
+    requests: Sequence[GroupRequest],
+    drawing: Drawing,
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> SampleResult:
     """Play every request G times.
 
     The first prompt of a group is encoded once and answered G times. After that each episode goes its own way; the
     answers of all that are still running are drawn together.
+
+    Args:
+        chat: Between observations and tokens.
+        generator: What answers are drawn with.
+        player: What plays them.
+        requests: The groups.
+        drawing: How answers are drawn.
+        aside: Entered while answers are played, when neither chat format nor generator is in use.
 
     Returns:
         Rollouts ordered by group, member and turn. A group whose environment or chat format raised is in `failures`;
@@ -114,9 +128,12 @@ def converse(
         clock.lap("generate_seconds")
         tokens += sum(len(answer.token_ids) for answer in answers.values())
         actions = _actions(chat, answers, episodes)
-        for key, step in episodes.step(actions).items():
+        with aside():
+            steps = episodes.step(actions)
+            clock.lap("play_seconds")
+        clock.skip()
+        for key, step in steps.items():
             talks[key].turns.append((talks[key].prompt, answers[key], actions[key], step))
-        clock.lap("play_seconds")
         if turn + 1 < drawing.max_turns:
             _go_on(chat, episodes, talks)
             clock.lap("encode_seconds")
@@ -141,6 +158,10 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
         self._since = now
+
+    def skip(self) -> None:
+        """Add the time since the last lap to nothing: somebody else worked."""
+        self._since = time.perf_counter()
 
 
 def _open(chat: Chat, episodes: Episodes) -> dict[Key, _Talk]:

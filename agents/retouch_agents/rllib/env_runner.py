@@ -17,8 +17,9 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from retouch_agents.chat import ChatFormat, ConversationFormat
 from retouch_agents.generation import Generator
 from retouch_agents.models import load_processor
-from retouch_agents.rllib.conversing import Chat, Drawing, converse
+from retouch_agents.rllib.conversing import Chat, Drawing
 from retouch_agents.rllib.generators import Follower, make_generator
+from retouch_agents.rllib.lanes import play_in_lanes
 from retouch_agents.rllib.playing import player_of
 from retouch_agents.rllib.rl_module import ChatModule
 from retouch_agents.rllib.rollouts import GroupRequest, SampleResult
@@ -67,6 +68,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         super().__init__(config=config, **kwargs)
         self.weights_version = UNKNOWN_VERSION
         self._env_creator = kwargs["env_creator"]
+        self._lane_envs: list[Any] = []
         if self.worker_index:
             torch.set_num_threads(max(1, int(self.config.num_cpus_per_env_runner)))
         self.make_env()
@@ -78,8 +80,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         Raises:
             ConfigurationError: If the chat format cannot keep prompts within `max_prompt_tokens`.
         """
-        if self.env is not None:
-            self.env.close()
+        self._close_envs()
         self.env = self._another_env()
         chat = self.config.chat_format or default_chat
         self.chat: Chat = chat(self.config.model_path, self.env)
@@ -90,7 +91,13 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
                     "Leave it out, or derive the chat format from retouch_agents.chat.ConversationFormat."
                 )
             self.chat.max_prompt_tokens = self.config.max_prompt_tokens
-        self.player = player_of(self.env, self._another_env)
+        self._lane_envs = [self.env, *(self._another_env() for _ in range(1, self.config.lanes))]
+        self.players = [player_of(env, self._another_env) for env in self._lane_envs]
+
+    def _close_envs(self) -> None:
+        for env in self._lane_envs:
+            env.close()
+        self._lane_envs = []
 
     def _another_env(self) -> Any:
         context = EnvContext(self.config.env_config, worker_index=self.worker_index or 0, num_workers=self.num_workers)
@@ -129,7 +136,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
             return SampleResult()
         config = self.config
         drawing = Drawing(config.group_size, config.temperature, config.max_new_tokens, config.max_turns)
-        found = converse(self.chat, self.generator, self.player, requests, drawing)
+        found = play_in_lanes(self.chat, self.generator, self.players, requests, drawing)
         self.num_env_steps_sampled_lifetime += len(found.rollouts)
         return found
 
@@ -179,8 +186,7 @@ class RetouchEnvRunner(EnvRunner, Checkpointable):
         return {}
 
     def stop(self) -> None:
-        """Close the environment, and give back what a generator holds elsewhere."""
-        if self.env is not None:
-            self.env.close()
+        """Close the environments, and give back what a generator holds elsewhere."""
+        self._close_envs()
         if isinstance(self.generator, Follower):
             self.generator.close()

@@ -19,6 +19,7 @@ from retouch_agents.models import load_model, load_processor
 from retouch_agents.rllib import GRPO, GRPOConfig
 from retouch_agents.rllib.conversing import Drawing, converse, turn_seed
 from retouch_agents.rllib.episodes import answers_of, episodes_of
+from retouch_agents.rllib.lanes import play_in_lanes
 from retouch_agents.rllib.learner import GRPOLearner
 from retouch_agents.rllib.lessons import compared, lesson_of
 from retouch_agents.rllib.losses import answer_weights
@@ -90,6 +91,17 @@ def test_every_turn_shows_the_photo_as_it_is_then_and_keeps_the_tokens_as_sample
         assert len(after.prompt.features["image_grid_thw"]) == after.turn + 1
         assert len(shown.features["image_grid_thw"]) == 1
     assert len(episodes_of(rollouts)) == 9
+
+
+def test_lanes_play_the_same_episodes(
+    rollouts: list[Rollout], chat: ConversationFormat, generator: TransformersGenerator
+) -> None:
+    players = [Together(ChatEnv(**ENV)) for _ in range(2)]
+    found = play_in_lanes(chat, generator, players, TaskOrder(6, 0).requests(0, 3), DRAWING).rollouts
+    for one, other in zip(found, rollouts, strict=True):
+        assert (one.group, one.member, one.turn, one.task_id) == (other.group, other.member, other.turn, other.task_id)
+        assert one.token_ids.tolist() == other.token_ids.tolist()
+        assert one.reward == pytest.approx(other.reward, abs=1e-6)
 
 
 def test_an_episode_in_one_piece_scores_as_the_sampler_did_turn_by_turn(
