@@ -80,12 +80,12 @@ class Photos:
 
 
 def sft(out: Path, args: argparse.Namespace) -> None:
-    """The judge; a young policy whose edits it is to judge; and one that rewards are to make better."""
+    """The judge; a policy whose edits it is to judge; and one that has learned so little that a reward can help it."""
     judge = out / "judge"
-    for name, steps, kinds in (("policy", args.policy_steps, ("instruct",)), ("start", args.start_steps, BOTH)):
+    for name, steps in (("policy", args.policy_steps), ("early", args.early_steps)):
         if not (out / name).is_dir():
             base = build_tiny(out / f"{name}-base", IEA, words(), size=MODEL_SIZE, seed=args.seed)
-            data = args.of.tasks("train", args.seed, kinds=kinds)
+            data = args.of.tasks("train", args.seed)
             env = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": data}
             for row in SFTTrainer(base, out / name, env, SFTConfig(steps=steps, log_every=50)).train():
                 print(name, row, flush=True)
@@ -151,14 +151,14 @@ def accuracy(out: Path, args: argparse.Namespace) -> None:
 
 
 def reward(out: Path, args: argparse.Namespace) -> None:
-    """GRPO of a policy with three rewards, measured by the rule."""
+    """GRPO of the early policy with three rewards, measured by the rule."""
     metrics = MetricsLog(out / "metrics.jsonl")
-    asked = args.of.tasks("train", args.seed + 100, kinds=BOTH)
+    asked = args.of.tasks("train", args.seed + 100)
     data = {"toolset": "iea", "dataset": "samples", "dataset_kwargs": asked, "max_turns": 1}
     stage = GRPOStage(data, args.iterations, env_runners=0, seed=args.seed, learning_rate=args.policy_lr)
     say = heard()
     if not (out / "grpo-judge").is_dir():
-        train_policy(out / "start", out / "grpo-judge", stage, out / "judge", metrics, say)
+        train_policy(out / "early", out / "grpo-judge", stage, out / "judge", metrics, say)
     others = {
         "grpo-rule": {"reward": "edit"},
         "grpo-random": {"reward": "retouch_reward_models.training.controls:RandomReward"},
@@ -173,19 +173,14 @@ def reward(out: Path, args: argparse.Namespace) -> None:
                 learning_rate=args.policy_lr,
                 name=name,
             )
-            reinforce(out / "start", out / name, whole, metrics, lambda n, text: say(text))
-    half = args.test_tasks // 2
-    held_out = {kind: get_dataset("samples", **args.of.tasks("test", 2, half, [kind])) for kind in BOTH}
-    names = ("start", "grpo-judge", "grpo-rule", "grpo-random")
+            reinforce(out / "early", out / name, whole, metrics, lambda n, text: say(text))
+    names = ("early", "grpo-judge", "grpo-rule", "grpo-random")
+    test = get_dataset("samples", **args.of.tasks("test", 2, args.test_tasks))
     found: dict[str, Any] = {}
     for how, measure in (("greedy", greedy_rewards), ("sampled", sampled_rewards)):
-        rows = {}
-        for name in names:
-            by_kind = {kind: measure(out / name, test) for kind, test in held_out.items()}
-            rows[name] = np.concatenate(list(by_kind.values()))
-            found[f"{how} {name}"] = {"rule reward": float(rows[name].mean())}
-            found |= {f"{how} {name} {kind}": {"rule reward": float(by_kind[kind].mean())} for kind in BOTH}
-        for better, worse in (("grpo-judge", "start"), ("grpo-judge", "grpo-random"), ("grpo-rule", "start")):
+        rows = {name: measure(out / name, test) for name in names}
+        found |= {f"{how} {name}": {"rule reward": float(values.mean())} for name, values in rows.items()}
+        for better, worse in (("grpo-judge", "early"), ("grpo-judge", "grpo-random"), ("grpo-rule", "early")):
             found[f"{how} {better} - {worse}"] = paired(rows[better] - rows[worse])
     save(out / "reward.json", found)
     print(json.dumps(found, indent=1))
@@ -289,9 +284,9 @@ def main() -> None:
     parser.add_argument("--policy-steps", type=int, default=300)
     parser.add_argument("--photos", nargs="+", help="photos or folders to train on; the samples' own by default")
     parser.add_argument("--test-photos", nargs="+", help="photos or folders to test on; the samples' own by default")
-    parser.add_argument("--start-steps", type=int, default=1000)
+    parser.add_argument("--early-steps", type=int, default=120)
     parser.add_argument("--judge-steps", type=int, default=6000)
-    parser.add_argument("--iterations", type=int, default=80, help="of GRPO, for each reward")
+    parser.add_argument("--iterations", type=int, default=300, help="of GRPO, for each reward")
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
     parser.add_argument("--judge-iterations", type=int, default=40, help="a round")
     parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
