@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--test-photos", nargs="+", help="photos or folders to test on; the samples' own by default")
     parser.add_argument("--early-steps", type=int, default=120)
     parser.add_argument("--judge-steps", type=int, default=6000)
-    parser.add_argument("--iterations", type=int, default=300, help="of GRPO, for each reward")
+    parser.add_argument("--iterations", type=int, default=250, help="of GRPO, for each reward")
     parser.add_argument("--rounds", type=int, default=2, help="of PGRT")
     parser.add_argument("--judge-iterations", type=int, default=40, help="a round")
     parser.add_argument("--policy-iterations", type=int, default=25, help="a round")
