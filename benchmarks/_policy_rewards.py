@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_agents.demo.evaluation import agent
 from retouch_agents.pipelines.edits import sample_edits
+from retouch_agents.policy import AgentPolicy
 from retouch_gym.datasets.base import Dataset
 from retouch_gym.evaluation.bootstrap import bootstrap_interval
 from retouch_gym.evaluation.evaluate import evaluate
@@ -20,7 +20,8 @@ from retouch_gym.tools.iea import IEA
 
 def greedy_rewards(policy: Path, tasks: Dataset) -> NDArray[np.float64]:
     """The edit reward of a policy's likeliest answer to every task."""
-    return np.array([row.reward for row in evaluate(agent(policy), tasks, toolset=IEA, reward="edit").rows])
+    likeliest = AgentPolicy.from_pretrained(policy)
+    return np.array([row.reward for row in evaluate(likeliest, tasks, toolset=IEA, reward="edit").rows])
 
 
 def sampled_rewards(policy: Path, tasks: Dataset, answers: int = 4) -> NDArray[np.float64]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retouch_agents.chat import ChatFormat
-from retouch_agents.generation import Generator
+from retouch_agents.generation import Generator, TransformersGenerator
+from retouch_agents.models import load_model
 from retouch_gym.evaluation.evaluate import Policy
+from retouch_gym.tools.toolset import Toolset, get_toolset
 from retouch_gym.types import Action
 
 Observation = Mapping[str, Any]
@@ -31,6 +34,33 @@ class AgentPolicy:
         self.chat = chat
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        toolset: str | Toolset = "iea",
+        *,
+        max_new_tokens: int = 96,
+        batch_size: int = 64,
+        device: str = "cpu",
+    ) -> AgentPolicy:
+        """The policy of a model's folder, or of an adapter's.
+
+        Args:
+            folder: As for `retouch_agents.models.load_model`.
+            toolset: Its tools.
+            max_new_tokens: Longest answer in tokens.
+            batch_size: Observations per forward pass.
+            device: Where the model runs.
+
+        Raises:
+            ModelError: If nothing loadable is there.
+        """
+        chat = ChatFormat.from_pretrained(folder, get_toolset(toolset))
+        model = load_model(folder, device=device).eval()
+        generator = TransformersGenerator(model, pad_id=chat.pad_id, eos_ids=[chat.eos_id])
+        return cls(generator, chat, max_new_tokens, batch_size)
 
     def __call__(self, observations: Sequence[Observation]) -> list[Action]:
         """Answer each observation; what cannot be parsed becomes an `Unparsable`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +13,34 @@ import pytest
 from ray import cloudpickle
 
 from retouch_agents.tiny import TinySize, build_tiny
+from retouch_gym.cli import main
 from retouch_gym.tools import IEA
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """``retouch-gym`` with its arguments, as a user calls it, in this process."""
+
+    def call(*arguments: str) -> Said:
+        capsys.readouterr()
+        try:
+            main(list(arguments))
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

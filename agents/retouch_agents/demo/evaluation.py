@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retouch_agents.chat import ChatFormat
+from retouch_agents.contact_sheet import Example, contact_sheet
 from retouch_agents.demo.baselines import auto_levels, mean_recipe, prepared, recipe_calls, untouched
 from retouch_agents.demo.config import DemoConfig
-from retouch_agents.demo.report import Example, Row, contact_sheet
-from retouch_agents.generation import TransformersGenerator
-from retouch_agents.models import load_model
+from retouch_agents.demo.report import Row
 from retouch_agents.policy import AgentPolicy, blindfold
 from retouch_gym.datasets.base import Dataset, get_dataset
 from retouch_gym.evaluation.bootstrap import bootstrap_interval
@@ -33,13 +31,6 @@ SHEET_ROWS = 12
 Rows = Sequence[EpisodeRow]
 
 
-def agent(folder: Path, max_new_tokens: int = 96) -> Policy:
-    """The greedy policy of a model folder."""
-    chat = ChatFormat.from_pretrained(folder, IEA)
-    generator = TransformersGenerator(load_model(folder).eval(), pad_id=chat.pad_id, eos_ids=[chat.eos_id])
-    return AgentPolicy(generator, chat, max_new_tokens)
-
-
 def evaluate_demo(out: Path, config: DemoConfig) -> None:
     """Evaluate everything on the held-out tasks and write ``evaluation.json`` and ``contact_sheet.png``.
 
@@ -50,12 +41,12 @@ def evaluate_demo(out: Path, config: DemoConfig) -> None:
     test, train = (_dataset(config, split) for split in ("test", "train"))
     tasks = [test[index] for index in range(len(test))]
     known = [task.recipe for task in tasks if task.recipe is not None]
-    grpo = agent(out / "grpo")
+    grpo = AgentPolicy.from_pretrained(out / "grpo")
     policies: dict[str, Policy] = {
         "untouched": untouched(),
         "mean sliders": _by_kind(tasks, {kind: mean_recipe(train, kind) for kind in KINDS}),
         "generating recipe": prepared([recipe_calls(recipe) for recipe in known]),
-        "SFT": agent(out / "sft"),
+        "SFT": AgentPolicy.from_pretrained(out / "sft"),
         "SFT + GRPO": grpo,
         "SFT + GRPO, photo blanked": blindfold(grpo),
     }

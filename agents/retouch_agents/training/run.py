@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,15 +177,12 @@ def evaluation_command(config: TrainConfig, model: Path) -> str:
     environment = config.environment
     options = {**environment.dataset_options, "split": "test"}
     if "size" in options:
-        options["size"] = 100
-    dataset = f"get_dataset({environment.dataset!r}, **{options!r})"
-    return (
-        'python -c "'
-        "from retouch_agents.demo.evaluation import agent; from retouch_gym.datasets import get_dataset; "
-        "from retouch_gym.evaluation import evaluate; "
-        f"print(evaluate(agent({str(model)!r}), {dataset}, reward={environment.reward!r}).summary())"
-        '"'
-    )
+        options["size"] = 240
+    words = ["retouch-gym", "evaluate", str(model), "--dataset", environment.dataset]
+    words += ["--dataset-kwargs", json.dumps(options), "--toolset", environment.toolset, "--reward", environment.reward]
+    if environment.reward_options:
+        words += ["--reward-kwargs", json.dumps(environment.reward_options)]
+    return shlex.join(words)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

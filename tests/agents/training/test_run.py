@@ -131,14 +131,19 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(train: Train, straight:
 @pytest.mark.parametrize(
     ("name", "changes"), [("laptop_ppo", ()), ("laptop_multiturn", (*GROUPS, "rl.environment.max_turns=2"))]
 )
-def test_the_other_laptop_configurations_run(train: Train, tmp_path: Path, name: str, changes: tuple[str, ...]) -> None:
+def test_the_other_laptop_configurations_run(
+    train: Train, command: Train, tmp_path: Path, name: str, changes: tuple[str, ...]
+) -> None:
     said = train(name, *SMALL, *changes, f"output={tmp_path}", "sft.steps=1", "rl.iterations=1")
     assert said.code == 0, said.err
     (row,) = [row for row in MetricsLog(tmp_path / "metrics.jsonl").read() if row["stage"] == "rl"]
     assert np.isfinite(row["reward"])
     assert re.search(r"rl 1/1 +reward [+-]\d\.\d+ +KL .* tokens/s", said.out)
-    command = next(line for line in said.out.splitlines() if line.startswith("Next: "))
-    assert shlex.split(command.removeprefix("Next: "))[:2] == ["python", "-c"]
+    following = next(line for line in said.out.splitlines() if line.startswith("Next: retouch-gym evaluate "))
+    words = shlex.split(following.removeprefix("Next: retouch-gym "))
+    said = command(*words, "--max-new-tokens=2", f"--out={tmp_path / 'evaluation'}")
+    assert said.code == 0, said.err
+    assert "samples, split test: reward" in said.out
 
 
 def test_a_folder_with_other_things_is_left_alone(train: Train, tmp_path: Path) -> None:
