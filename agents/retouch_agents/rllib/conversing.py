@@ -137,13 +137,7 @@ def converse(
         if turn + 1 < drawing.max_turns:
             _go_on(chat, episodes, talks)
             clock.lap("encode_seconds")
-    found = [
-        rollout
-        for key, talk in sorted(talks.items())
-        if talk.turns and key[0] not in episodes.failures
-        for rollout in _rollouts(key, episodes.task_ids.get(key[0], ""), talk.turns)
-    ]
-    return SampleResult(found, dict(episodes.failures), tokens, clock.seconds)
+    return SampleResult(_all_rollouts(talks, episodes), dict(episodes.failures), tokens, clock.seconds)
 
 
 class _Clock:
@@ -236,6 +230,15 @@ def _go_on(chat: Chat, episodes: Episodes, talks: Mapping[Key, _Talk]) -> None:
 def turn_seed(seed: int, member: int, turn: int) -> int:
     """Seed of one answer after the first turn: of its group's seed and its place alone."""
     return int(np.random.SeedSequence([seed, member, turn]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _all_rollouts(talks: Mapping[Key, _Talk], episodes: Episodes) -> list[Rollout]:
+    return [
+        rollout
+        for key, talk in sorted(talks.items())
+        if talk.turns and key[0] not in episodes.failures
+        for rollout in _rollouts(key, episodes.task_ids.get(key[0], ""), talk.turns)
+    ]
 
 
 def _rollouts(key: Key, task_id: str, turns: Sequence[tuple[Prompt, Completion, Any, Step]]) -> list[Rollout]:
